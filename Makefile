@@ -1,0 +1,51 @@
+# Everything a person does with a checkout. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types layers unit crds bench lock clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "cloacina needs Python 3.10 or newer; run: make PYTHON=/path/to/python3.x $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP) ## The main job, live: pack, deploy, poll, fire, run (about a minute)
+	@$(BIN)/python examples/data-ingest/demo.py
+
+test: lint types layers unit ## Every check and every test
+
+lint: $(STAMP) ## Style: ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## Types: mypy --strict
+	@$(BIN)/mypy
+
+layers: $(STAMP) ## Layers: import-linter
+	@$(BIN)/lint-imports --no-cache
+
+unit: $(STAMP) ## The tests
+	@$(BIN)/pytest -q -n 2
+
+crds: $(STAMP) ## Write crds/*.yaml from the types
+	@$(BIN)/python -m cloaca.resources.crds crds
+
+bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
+	@$(BIN)/python tests/bench/run.py
+
+lock: $(STAMP) ## Renew requirements.lock from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+	  --all-extras --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the environment and every cache
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

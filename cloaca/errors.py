@@ -1,0 +1,119 @@
+"""The exception tree: one root, and a class only where somebody catches it.
+
+Where the authoring API promises a built-in exception, ours inherits from it as well, so that programs which catch
+``ValueError`` or ``KeyError`` go on working.
+"""
+
+from __future__ import annotations
+
+
+class CloacaError(Exception):
+    """Anything that this project raises on purpose; the message says what happened, to what, and what to do next."""
+
+
+# --- authoring -------------------------------------------------------------------------------------------------
+
+
+class DefinitionError(CloacaError, ValueError):
+    """A workflow, task or trigger is declared wrongly; found when it is declared, before anything runs."""
+
+
+class ContextError(CloacaError, ValueError):
+    """A context was given something that it cannot hold: not JSON, or more than the limit."""
+
+
+class ContextKeyError(CloacaError, KeyError):
+    """A context has no such key."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class VariableError(CloacaError, KeyError):
+    """An environment variable that ``var()`` reads is not set."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+# --- packages --------------------------------------------------------------------------------------------------
+
+
+class PackageError(CloacaError):
+    """An archive, its manifest or its code cannot be used; each subclass says at which step."""
+
+
+class ArchiveError(PackageError, ValueError):
+    """The bytes are no usable archive: not a tar, truncated, unsafe paths, over a limit."""
+
+
+class ManifestError(PackageError, ValueError):
+    """The manifest breaks one or more rules; the message lists every fault with its JSON path."""
+
+
+class AgreementError(PackageError, ValueError):
+    """The names in the code and in the manifest do not agree; the message lists every difference."""
+
+
+class LoadError(PackageError):
+    """Importing the entry module failed; the message carries the end of the traceback."""
+
+
+class SourceError(PackageError):
+    """The archive could not be had from where the package says it is."""
+
+
+# --- store -----------------------------------------------------------------------------------------------------
+
+
+class StoreError(CloacaError):
+    """The store refused or failed; each subclass says how."""
+
+
+class NotFound(StoreError, KeyError):
+    """No such object, or it was deleted and made again since it was read."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class AlreadyExists(StoreError):
+    """The name is taken. For a run this is the lock: somebody submitted it already."""
+
+
+class Conflict(StoreError):
+    """The object changed since it was read. Look again, decide again."""
+
+
+class Invalid(StoreError, ValueError):
+    """The object breaks its schema; the message lists every fault with its path."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be opened or reached, or is full; what was written before stands."""
+
+
+# --- execution -------------------------------------------------------------------------------------------------
+
+
+class WorkflowNotFound(CloacaError, KeyError):
+    """No workflow is registered under that name."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class TaskTimeout(CloacaError, TimeoutError):
+    """A task took longer than it may."""
+
+
+class TaskResultError(CloacaError, TypeError):
+    """A task returned something that is neither its context nor None."""
+
+
+class RunnerClosed(CloacaError, RuntimeError):
+    """The runner was shut down and takes no more work."""
+
+
+class TriggerResultError(CloacaError, TypeError):
+    """A trigger returned something that is not a TriggerResult."""

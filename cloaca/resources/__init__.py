@@ -1,0 +1,48 @@
+"""The three kinds of ``cloacina.io/v1alpha1``, typed."""
+
+from cloaca.resources.meta import (
+    API_VERSION,
+    DEFAULT_NAMESPACE,
+    Condition,
+    ConditionStatus,
+    ObjectMeta,
+    OwnerReference,
+    Ref,
+    Resource,
+    owned_by,
+)
+from cloaca.resources.package import CloacinaPackage, PackageSpec, PackageStatus
+from cloaca.resources.run import RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus, WorkflowRun
+from cloaca.resources.trigger import ConcurrencyPolicy, Trigger, TriggerSpec, TriggerStatus
+
+KINDS: tuple[type[CloacinaPackage] | type[Trigger] | type[WorkflowRun], ...] = (
+    CloacinaPackage,
+    Trigger,
+    WorkflowRun,
+)
+
+__all__ = [
+    "API_VERSION",
+    "DEFAULT_NAMESPACE",
+    "KINDS",
+    "CloacinaPackage",
+    "ConcurrencyPolicy",
+    "Condition",
+    "ConditionStatus",
+    "ObjectMeta",
+    "OwnerReference",
+    "PackageSpec",
+    "PackageStatus",
+    "Ref",
+    "Resource",
+    "RunPhase",
+    "RunSpec",
+    "RunStatus",
+    "TaskPhase",
+    "TaskStatus",
+    "Trigger",
+    "TriggerSpec",
+    "TriggerStatus",
+    "WorkflowRun",
+    "owned_by",
+]

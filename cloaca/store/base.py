@@ -1,0 +1,91 @@
+"""The one protocol behind library mode, the daemon and the cluster: where resources and archives live.
+
+Every implementation has the semantics of the Kubernetes API and passes the suite in ``tests/conformance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from cloaca.resources.meta import Ref, Resource
+
+R = TypeVar("R", bound=Resource[Any, Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Something happened to an object; look at it to learn what. Several changes may arrive as one."""
+
+    ref: Ref
+    deleted: bool = False
+
+
+class Store(Protocol):
+    """Resources under (kind, namespace, name), and archive bytes under their digest.
+
+    Writes are atomic and durable when the call returns. Objects that come out are frozen; what goes in is not kept.
+    Every method may raise StoreUnavailable.
+    """
+
+    async def get(self, kind: type[R], name: str, namespace: str = ...) -> R | None:
+        """The object as it stands, or None."""
+        ...
+
+    async def list(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> tuple[R, ...]:
+        """Every object of the kind that carries all of ``labels``, by namespace and name; None: all namespaces."""
+        ...
+
+    async def create(self, obj: R) -> R:
+        """Add it, status included, with uid, generation 1, creation time and resourceVersion filled in.
+
+        Raises AlreadyExists where the name is taken, NotFound where an owner that it names is gone.
+        """
+        ...
+
+    async def update(self, obj: R) -> R:
+        """Write spec, labels, annotations and owners; status stays. Generation moves if the spec differs.
+
+        Raises Conflict where ``metadata.resourceVersion`` is not the current one (empty: unconditional), NotFound
+        where the object is gone or is another one by now (other uid).
+        """
+        ...
+
+    async def write_status(self, obj: R) -> R:
+        """Write status; everything else stays. Raises as ``update`` does."""
+        ...
+
+    async def delete(self, ref: Ref, uid: str | None = None) -> bool:
+        """Remove it and everything it owns, however deep. False: it was gone already (or has another uid)."""
+        ...
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
+        """Every change after the moment the block is entered, by this process or another; never ends by itself.
+
+        Entering first and listing then misses nothing.
+        """
+        ...
+
+    async def put_archive(self, data: bytes) -> str:
+        """Keep ``data``; returns its digest, ``sha256:…``. Idempotent."""
+        ...
+
+    async def get_archive(self, digest: str) -> bytes | None:
+        """The bytes, or None. Whoever is about to use them checks the digest again."""
+        ...
+
+    async def list_archives(self) -> tuple[str, ...]:
+        """The digests that are kept, sorted."""
+        ...
+
+    async def delete_archive(self, digest: str) -> bool:
+        """Drop the bytes. False: there were none."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; a call that is under way ends first. Idempotent."""
+        ...
