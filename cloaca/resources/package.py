@@ -90,7 +90,7 @@ class PackageSpec(Schema):
     def _template_shape(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         unknown = set(value or ()) - {"metadata", "spec"}
         if unknown:
-            raise ValueError(f"unknown field {sorted(unknown)[0]!r}: a pod template has metadata and spec")
+            raise ValueError(f"unknown field {min(unknown)!r}: a pod template has metadata and spec")
         return value
 
 
