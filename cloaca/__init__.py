@@ -1,0 +1,93 @@
+"""Cloacina: workflows and the triggers that fire them, written in Python.
+
+Importing this package is cheap: what needs a database is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloaca.authoring.context import Context
+from cloaca.authoring.retry import BackoffStrategy, RetryCondition, RetryPolicy
+from cloaca.authoring.task import task
+from cloaca.authoring.trigger import TriggerResult, trigger
+from cloaca.authoring.variables import var, var_or
+from cloaca.authoring.workflow import (
+    TaskNamespace,
+    Workflow,
+    WorkflowBuilder,
+    WorkflowContext,
+    register_workflow_constructor,
+)
+from cloaca.errors import CloacaError
+
+if TYPE_CHECKING:
+    from cloaca.engine.handle import TaskHandle
+    from cloaca.engine.runner import DefaultRunner, DefaultRunnerConfig, WorkflowResult
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "DefaultRunner": "cloaca.engine.runner",
+    "DefaultRunnerConfig": "cloaca.engine.runner",
+    "WorkflowResult": "cloaca.engine.runner",
+    "TaskHandle": "cloaca.engine.handle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
+
+
+def hello_world() -> str:
+    """For smoke tests.
+
+    >>> hello_world()
+    'Hello from Cloaca backend!'
+    """
+    return "Hello from Cloaca backend!"
+
+
+class HelloClass:
+    """For smoke tests."""
+
+    def __init__(self) -> None:
+        self.message = "Hello from HelloClass!"
+
+    def get_message(self) -> str:
+        """A greeting."""
+        return self.message
+
+    def __repr__(self) -> str:
+        return f"HelloClass(message={self.message!r})"
+
+
+__all__ = [
+    "BackoffStrategy",
+    "CloacaError",
+    "Context",
+    "DefaultRunner",
+    "DefaultRunnerConfig",
+    "HelloClass",
+    "RetryCondition",
+    "RetryPolicy",
+    "TaskHandle",
+    "TaskNamespace",
+    "TriggerResult",
+    "Workflow",
+    "WorkflowBuilder",
+    "WorkflowContext",
+    "WorkflowResult",
+    "hello_world",
+    "register_workflow_constructor",
+    "task",
+    "trigger",
+    "var",
+    "var_or",
+]

@@ -1,0 +1,196 @@
+"""When a failed task is tried again, as its author declares it. Values only; ``engine.retry`` decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeVar
+
+from cloaca.errors import DefinitionError
+
+E = TypeVar("E", bound=Enum)
+
+
+class Backoff(str, Enum):
+    """How the delay grows from one retry to the next."""
+
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
+class RetryWhen(str, Enum):
+    """Which errors are worth another try."""
+
+    NEVER = "never"
+    TRANSIENT = "transient"
+    """Connection and time-out errors."""
+    ALL = "all"
+    PATTERN = "pattern"
+    """Errors whose text contains one of the patterns."""
+
+
+_BACKOFFS = tuple(Backoff)
+_NAMED_CONDITIONS = (RetryWhen.NEVER, RetryWhen.TRANSIENT, RetryWhen.ALL)
+
+
+@dataclass(frozen=True)
+class BackoffStrategy:
+    """How the delay grows; made with ``fixed()``, ``linear()`` or ``exponential()``."""
+
+    kind: Backoff
+    base: float = 2.0
+    multiplier: float = 1.0
+
+    @staticmethod
+    def fixed() -> BackoffStrategy:
+        """The same delay each time."""
+        return BackoffStrategy(Backoff.FIXED)
+
+    @staticmethod
+    def linear(multiplier: float = 1.0) -> BackoffStrategy:
+        """The n-th retry waits n × multiplier × the initial delay."""
+        return BackoffStrategy(Backoff.LINEAR, multiplier=_positive(multiplier, "multiplier"))
+
+    @staticmethod
+    def exponential(base: float = 2.0, multiplier: float = 1.0) -> BackoffStrategy:
+        """The n-th retry waits base ** (n - 1) × multiplier × the initial delay."""
+        return BackoffStrategy(
+            Backoff.EXPONENTIAL, base=_positive(base, "base"), multiplier=_positive(multiplier, "multiplier")
+        )
+
+
+@dataclass(frozen=True)
+class RetryCondition:
+    """Which errors are worth another try."""
+
+    kind: RetryWhen
+    patterns: tuple[str, ...] = ()
+
+    @staticmethod
+    def never() -> RetryCondition:
+        """No error is."""
+        return RetryCondition(RetryWhen.NEVER)
+
+    @staticmethod
+    def transient_only() -> RetryCondition:
+        """Connection and time-out errors."""
+        return RetryCondition(RetryWhen.TRANSIENT)
+
+    @staticmethod
+    def all_errors() -> RetryCondition:
+        """Every error."""
+        return RetryCondition(RetryWhen.ALL)
+
+    @staticmethod
+    def error_pattern(patterns: list[str] | str) -> RetryCondition:
+        """Errors whose text contains one of ``patterns``, whatever its case."""
+        given = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        if not given or not all(given):
+            raise DefinitionError("error_pattern needs at least one text, and none of them empty")
+        return RetryCondition(RetryWhen.PATTERN, given)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When and how often a failed task is tried again. Delays in milliseconds."""
+
+    max_attempts: int = 3
+    """Retries after the first try; 0: none."""
+    backoff: BackoffStrategy = BackoffStrategy(Backoff.EXPONENTIAL)
+    initial_delay_ms: int = 1000
+    max_delay_ms: int = 60_000
+    jitter: bool = True
+    """Whether up to a quarter of the delay is added at random, so that tasks which failed together part."""
+    condition: RetryCondition = RetryCondition(RetryWhen.ALL)
+
+    def __post_init__(self) -> None:
+        for name in ("max_attempts", "initial_delay_ms", "max_delay_ms"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise DefinitionError(f"retry policy: {name} is {value!r}, but must be an integer of at least 0")
+
+    @staticmethod
+    def builder() -> RetryPolicyBuilder:
+        """Start from the default policy and change it step by step."""
+        return RetryPolicyBuilder(RetryPolicy())
+
+    @staticmethod
+    def default() -> RetryPolicy:
+        """Up to 3 retries of any error, exponentially from 1 s to 60 s, with jitter."""
+        return RetryPolicy()
+
+
+class RetryPolicyBuilder:
+    """Builds a RetryPolicy; each step returns the builder."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+
+    def max_attempts(self, attempts: int) -> RetryPolicyBuilder:
+        """Retries after the first try."""
+        return self._with(max_attempts=attempts)
+
+    def initial_delay(self, delay_ms: int) -> RetryPolicyBuilder:
+        """Milliseconds before the first retry."""
+        return self._with(initial_delay_ms=delay_ms)
+
+    def max_delay(self, delay_ms: int) -> RetryPolicyBuilder:
+        """Milliseconds that no delay exceeds."""
+        return self._with(max_delay_ms=delay_ms)
+
+    def backoff_strategy(self, strategy: BackoffStrategy) -> RetryPolicyBuilder:
+        """How the delay grows."""
+        return self._with(backoff=strategy)
+
+    def retry_condition(self, condition: RetryCondition) -> RetryPolicyBuilder:
+        """Which errors are worth another try."""
+        return self._with(condition=condition)
+
+    def with_jitter(self, jitter: bool) -> RetryPolicyBuilder:
+        """Whether delays are spread at random."""
+        return self._with(jitter=jitter)
+
+    def build(self) -> RetryPolicy:
+        """The policy."""
+        return self._policy
+
+    def _with(self, **changes: object) -> RetryPolicyBuilder:
+        return RetryPolicyBuilder(replace(self._policy, **changes))  # type: ignore[arg-type]  # checked by the policy
+
+
+def policy_from_arguments(
+    *,
+    attempts: int | None,
+    backoff: str | None,
+    delay_ms: int | None,
+    max_delay_ms: int | None,
+    condition: str | None,
+    jitter: bool | None,
+) -> RetryPolicy:
+    """The policy that the ``retry_*`` arguments of ``@task`` mean; None: as in the default policy."""
+    default = RetryPolicy()
+    return RetryPolicy(
+        max_attempts=default.max_attempts if attempts is None else attempts,
+        backoff=default.backoff if backoff is None else BackoffStrategy(_one_of(_BACKOFFS, backoff, "retry_backoff")),
+        initial_delay_ms=default.initial_delay_ms if delay_ms is None else delay_ms,
+        max_delay_ms=default.max_delay_ms if max_delay_ms is None else max_delay_ms,
+        jitter=default.jitter if jitter is None else jitter,
+        condition=default.condition
+        if condition is None
+        else RetryCondition(_one_of(_NAMED_CONDITIONS, condition, "retry_condition")),
+    )
+
+
+def _one_of(accepted: Sequence[E], value: str, argument: str) -> E:
+    for member in accepted:
+        if member.value == value:
+            return member
+    raise DefinitionError(f"{argument} is {value!r}, but must be one of {', '.join(m.value for m in accepted)}")
+
+
+def _positive(value: float, name: str) -> float:
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise DefinitionError(f"backoff {name} is {value!r}, but must be a number above 0")
+    return value

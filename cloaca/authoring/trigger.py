@@ -1,0 +1,130 @@
+"""Triggers: ``@trigger`` validates a poll function; ``TriggerResult`` is its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cloaca.authoring import parameters
+from cloaca.authoring.context import Context
+from cloaca.authoring.duration import parse_duration
+from cloaca.authoring.registry import active_registry
+from cloaca.errors import DefinitionError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MINIMUM_INTERVAL = 0.1  # seconds
+
+_BY_NAME = ("config", "state")
+
+
+class TriggerResult:
+    """What a poll decided: ``TriggerResult.fire(context, key=…)`` or ``TriggerResult.skip(reason)``."""
+
+    __slots__ = ("context", "key", "reason")
+
+    def __init__(self, context: Context | None, key: str | None, reason: str) -> None:
+        self.context = context  # None: a skip
+        self.key = key
+        self.reason = reason
+
+    @staticmethod
+    def fire(context: Context | Mapping[str, Any] | None = None, key: str | None = None) -> TriggerResult:
+        """Run the workflow with ``context``. With a ``key`` there is one run for the trigger and that key, ever."""
+        if key is not None and (not isinstance(key, str) or not key):
+            raise DefinitionError(f"TriggerResult.fire: key is {key!r}, but must be a text that is not empty")
+        return TriggerResult(context if isinstance(context, Context) else Context(context), key, "")
+
+    @staticmethod
+    def skip(reason: str = "") -> TriggerResult:
+        """Do nothing this time; ``reason`` is shown to whoever looks at the trigger."""
+        return TriggerResult(None, None, reason)
+
+    def is_fire_result(self) -> bool:
+        """Whether a workflow is to run."""
+        return self.context is not None
+
+    def is_skip_result(self) -> bool:
+        """Whether nothing is to happen."""
+        return self.context is None
+
+    def __repr__(self) -> str:
+        if self.context is None:
+            return f"TriggerResult.Skip({self.reason!r})" if self.reason else "TriggerResult.Skip"
+        return f"TriggerResult.Fire({self.context!r}{'' if self.key is None else f', key={self.key!r}'})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerDefinition:
+    """One trigger: which function is polled, how often, and what it is called with."""
+
+    name: str
+    function: Callable[..., Any]
+    workflow: str | None = None  # None: the package's manifest says which
+    poll_interval: str = "5s"
+    allow_concurrent: bool = False
+    arguments: tuple[str, ...] = ()  # of "config" and "state", in the order of the parameters
+    is_async: bool = False
+
+    @property
+    def interval_seconds(self) -> float:
+        """Seconds between two polls."""
+        return parse_duration(self.poll_interval)
+
+
+def trigger(
+    workflow: str | None = None,
+    name: str | None = None,
+    poll_interval: str = "5s",
+    allow_concurrent: bool = False,
+) -> Callable[[F], F]:
+    """Make a function at module level a trigger: it is called every ``poll_interval`` and says fire or skip.
+
+    ``name`` defaults to the function's name. The function takes nothing, or its ``config`` (any single parameter),
+    or by name ``config`` and ``state``; it may be async, and may return or yield several results.
+    Raises DefinitionError (a ValueError) for anything that could never be polled.
+    """
+    if callable(workflow):
+        raise DefinitionError("write @trigger() with parentheses: without them the function is taken for the workflow")
+    if not parse_duration(poll_interval) >= MINIMUM_INTERVAL:
+        raise DefinitionError(f"poll_interval is {poll_interval!r}, but the shortest is 100ms")
+    for argument, value in (("workflow", workflow), ("name", name)):
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise DefinitionError(f"@trigger: {argument} is {value!r}, but must be a text that is not empty")
+
+    def decorate(function: F) -> F:
+        if not callable(function) or isinstance(function, type):
+            raise DefinitionError(f"@trigger decorates a function, not {type(function).__qualname__} {function!r}")
+        trigger_name: str = name or getattr(function, "__name__", type(function).__qualname__)
+        active_registry().add_trigger(
+            TriggerDefinition(
+                name=trigger_name,
+                function=function,
+                workflow=workflow,
+                poll_interval=poll_interval,
+                allow_concurrent=bool(allow_concurrent),
+                arguments=_arguments(trigger_name, function),
+                is_async=parameters.is_async(function),
+            )
+        )
+        return function
+
+    return decorate
+
+
+def _arguments(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    names = parameters.positional_parameters(function)
+    required = parameters.required_parameters(function)
+    if len(names) == 1 and names[0] not in _BY_NAME and required:
+        return ("config",)  # one parameter of any name is the config, as programs for the other implementation have it
+    surplus = [parameter for parameter in required if parameter not in _BY_NAME]
+    if surplus:
+        raise DefinitionError(
+            f"trigger {name!r}: the function needs {', '.join(surplus)}; a trigger takes nothing, "
+            "'config', 'state' or both"
+        )
+    wanted = tuple(parameter for parameter in names if parameter in _BY_NAME)
+    if wanted != names[: len(wanted)]:
+        raise DefinitionError(f"trigger {name!r}: put config and state before the parameters that have defaults")
+    return wanted

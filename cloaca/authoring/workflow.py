@@ -1,0 +1,221 @@
+"""Workflows: a builder collects tasks, a workflow is their validated graph."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import CodeType, MappingProxyType, TracebackType
+from typing import Any
+
+from cloaca.authoring import graph
+from cloaca.authoring.registry import active_registry
+from cloaca.authoring.task import TaskDefinition, definition_of
+from cloaca.errors import DefinitionError
+
+
+@dataclass(frozen=True)
+class TaskNamespace:
+    """Where a task belongs: tenant, package, workflow, task."""
+
+    tenant_id: str = "public"
+    package_name: str = "embedded"
+    workflow_id: str = ""
+    task_id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}::{self.package_name}::{self.workflow_id}::{self.task_id}"
+
+
+@dataclass(frozen=True)
+class WorkflowContext:
+    """Tenant, package and workflow that a builder builds for."""
+
+    tenant_id: str
+    package_name: str
+    workflow_id: str
+
+    def as_components(self) -> tuple[str, str, str]:
+        """(tenant, package, workflow)."""
+        return (self.tenant_id, self.package_name, self.workflow_id)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Workflow:
+    """A validated graph of tasks under a name."""
+
+    name: str
+    tasks: Mapping[str, TaskDefinition]
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Hash of the content: equal for equal definitions, another one when tasks or description differ."""
+        digest = hashlib.sha256()
+        for part in _content(self):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        return digest.hexdigest()[:16]
+
+    @property
+    def dependencies(self) -> dict[str, tuple[str, ...]]:
+        """Task id -> ids that it waits for."""
+        return {task.id: task.dependencies for task in self.tasks.values()}
+
+    def topological_sort(self) -> list[str]:
+        """Every task id after all that it depends on."""
+        return graph.topological_order(self.dependencies)
+
+    def get_execution_levels(self) -> list[list[str]]:
+        """Task ids by level; all of one level may run in parallel."""
+        return graph.levels(self.dependencies)
+
+    def get_roots(self) -> list[str]:
+        """Ids of the tasks that wait for nothing."""
+        return graph.roots(self.dependencies)
+
+    def get_leaves(self) -> list[str]:
+        """Ids of the tasks that nothing waits for."""
+        return graph.leaves(self.dependencies)
+
+    def validate(self) -> None:
+        """Raise DefinitionError (a ValueError) for no tasks, unknown dependencies or a cycle."""
+        if not self.tasks:
+            raise DefinitionError(f"workflow {self.name!r} cannot be empty: add at least one task")
+        dependencies = self.dependencies
+        unknown = graph.unknown_dependencies(dependencies)
+        if unknown:
+            faults = "; ".join(f"task {task!r} depends on unknown task {needed!r}" for task, needed in unknown)
+            raise DefinitionError(f"workflow {self.name!r}: {faults}")
+        cycle = graph.find_cycle(dependencies)
+        if cycle is not None:
+            raise DefinitionError(f"workflow {self.name!r} has a cycle: {graph.describe_cycle(cycle)}")
+
+    def __repr__(self) -> str:
+        return f"Workflow(name={self.name!r}, tasks={list(self.tasks)!r})"
+
+
+class WorkflowBuilder:
+    """Collects tasks; as a context manager it registers the workflow when the block ends well.
+
+    >>> with WorkflowBuilder("greet") as builder:
+    ...     builder.description("Says hello")
+    ...     @task(id="hello")
+    ...     def hello(context):
+    ...         context.set("said", "hello")
+    """
+
+    def __init__(
+        self, name: str, *, tenant: str | None = None, package: str | None = None, workflow: str | None = None
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise DefinitionError(f"a workflow's name is a text that is not empty, not {name!r}")
+        self.name = name
+        self.context = WorkflowContext(tenant or "public", package or "embedded", workflow or name)
+        self._description = ""
+        self._tags: dict[str, str] = {}
+        self._tasks: dict[str, TaskDefinition] = {}
+
+    def description(self, text: str) -> None:
+        """Say what the workflow is for."""
+        self._description = text
+
+    def tag(self, key: str, value: str) -> None:
+        """Attach a word to the workflow."""
+        self._tags[key] = value
+
+    def define(self, definition: TaskDefinition) -> None:
+        """Take a task that was just decorated. Raises DefinitionError if another one has its id."""
+        present = self._tasks.get(definition.id)
+        if present is not None and present.function is not definition.function:
+            raise DefinitionError(f"workflow {self.name!r} has two tasks with the id {definition.id!r}")
+        self._tasks[definition.id] = definition
+
+    def add_task(self, task: str | Callable[..., Any]) -> None:
+        """Add a task that exists already, by id or by its function. Added twice, it is one task."""
+        if isinstance(task, str):
+            definition = self._tasks.get(task) or active_registry().tasks.get(task)
+            if definition is None:
+                raise DefinitionError(f"Task {task!r} not found in registry: define it with @task first")
+        else:
+            found = definition_of(task)
+            if found is None:
+                raise DefinitionError(f"{task!r} must be either a string task ID or a function object that has @task")
+            definition = found
+        self._tasks[definition.id] = definition
+
+    def build(self) -> Workflow:
+        """The workflow, validated; it is not registered. Raises DefinitionError (a ValueError)."""
+        workflow = Workflow(
+            name=self.name,
+            tasks=MappingProxyType(dict(self._tasks)),
+            description=self._description,
+            tags=MappingProxyType(dict(self._tags)),
+        )
+        workflow.validate()
+        return workflow
+
+    def __enter__(self) -> WorkflowBuilder:
+        _builders().append(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _builders().remove(self)
+        if kind is None:  # a block that raised registers nothing
+            active_registry().add_workflow(self.build())
+
+
+_local = threading.local()  # two threads may each define a workflow at the same time
+
+
+def _builders() -> list[WorkflowBuilder]:
+    if not hasattr(_local, "builders"):
+        _local.builders = []
+    builders: list[WorkflowBuilder] = _local.builders
+    return builders
+
+
+def current_builder() -> WorkflowBuilder | None:
+    """The builder of the innermost ``with`` block of this thread, or None outside of any."""
+    builders = _builders()
+    return builders[-1] if builders else None
+
+
+def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
+    """Register what ``constructor`` returns under ``name``; a workflow registered before is replaced."""
+    workflow = constructor()
+    if not isinstance(workflow, Workflow):
+        raise DefinitionError(
+            f"the constructor of workflow {name!r} returned {type(workflow).__qualname__}, not a Workflow"
+        )
+    active_registry().add_workflow(
+        workflow
+        if workflow.name == name
+        else Workflow(name=name, tasks=workflow.tasks, description=workflow.description, tags=workflow.tags)
+    )
+
+
+def _content(workflow: Workflow) -> Iterable[str]:
+    yield workflow.name
+    yield workflow.description
+    yield from (f"{key}={value}" for key, value in sorted(workflow.tags.items()))
+    for task_id in sorted(workflow.tasks):
+        definition = workflow.tasks[task_id]
+        yield task_id
+        yield ",".join(definition.dependencies)
+        yield repr(definition.retry)
+        yield repr(definition.timeout_seconds)
+        yield getattr(definition.function, "__qualname__", type(definition.function).__qualname__)
+        yield _code(getattr(definition.function, "__code__", None))
+
+
+def _code(code: CodeType | None) -> str:
+    """What a function does, without what differs between equal definitions (addresses, files, lines)."""
+    if code is None:
+        return ""
+    constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"
