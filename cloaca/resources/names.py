@@ -1,0 +1,107 @@
+"""Derive the names and labels of objects. Pure: the same input gives the same name, which is what makes names locks.
+
+Every name is a valid DNS-1123 label, and every label value is valid, whatever text went in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+
+OBJECT_NAME_LIMIT = 52  # a Job's or a Deployment's pods append a suffix and must stay within 63
+TRIGGER_NAME_LIMIT = 40  # leaves a run of the trigger room for "-" and the hash of its key
+RUN_NAME_LIMIT = 52
+LABEL_VALUE_LIMIT = 63
+
+PACKAGE_LABEL = "cloacina.io/package"
+"""On triggers and runs: the name of their CloacinaPackage."""
+TRIGGER_LABEL = "cloacina.io/trigger"
+"""On runs: the name of the Trigger object that fired them; absent on runs by hand."""
+WORKFLOW_LABEL = "cloacina.io/workflow"
+"""On runs: the name of their workflow."""
+
+KEY_HASH_LENGTH = 10  # 50 bits: two keys of one trigger that collide are as good as never met
+SHORT_HASH_LENGTH = 6  # tells apart names that look alike once they are made valid
+
+_VALID_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_VALID_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+
+
+def object_name(text: str, limit: int = OBJECT_NAME_LIMIT) -> str:
+    """A DNS-1123 label of at most ``limit`` characters for any text; a valid one stays as it is.
+
+    ``_`` and ``.`` become ``-`` and letters lower case, silently, since ``data_ingest`` and ``data-ingest`` are one
+    name to us. Anything else that is lost, and anything too long, is told by a hash at the end.
+    """
+    plain = re.sub(r"[_.]", "-", text.lower())
+    if len(plain) <= limit and _VALID_NAME.fullmatch(plain):
+        return plain
+    return _shortened(re.sub(r"[^a-z0-9]+", "-", plain), digest(text, length=SHORT_HASH_LENGTH), limit)
+
+
+def trigger_object_name(package: str, trigger: str) -> str:
+    """Of the Trigger object that the operator makes: ``<package>-<trigger>``, at most 40 characters.
+
+    ``package`` is the name of the CloacinaPackage, ``trigger`` the one in the decorator, where case counts: ``Inbox``
+    and ``inbox`` of one package get two names. ``data`` with ``ingest_inbox`` and ``data-ingest`` with ``inbox`` do
+    not: whoever creates the object and meets one of another owner has to say so.
+    """
+    plain = f"{object_name(package, 253)}-{object_name(trigger, 253)}"
+    if len(plain) <= TRIGGER_NAME_LIMIT and trigger == trigger.lower():
+        return plain
+    return _shortened(plain, digest(package, trigger, length=SHORT_HASH_LENGTH), TRIGGER_NAME_LIMIT)
+
+
+def keyed_run_name(trigger_name: str, trigger_uid: str, key: str) -> str:
+    """Of the run that a fire with a key makes: one name per trigger (its uid, not only its name) and key, ever."""
+    return _run_name(trigger_name, digest(trigger_uid, key, length=KEY_HASH_LENGTH))
+
+
+def tick_run_name(trigger_name: str, tick: int, index: int | None = None) -> str:
+    """Of the run that a fire without a key makes; ``index`` counts the fires of one tick, None where it has one."""
+    return _run_name(trigger_name, str(tick) if index is None else f"{tick}-{index}")
+
+
+def manual_run_name(base: str, unique: str) -> str:
+    """Of a run that a person starts: ``<base>-<unique>``; whoever calls brings something unique."""
+    return _run_name(base, object_name(unique, RUN_NAME_LIMIT // 2))
+
+
+def run_labels(package: str | None, trigger: str | None, workflow: str) -> dict[str, str]:
+    """The labels of a run; a None is left out."""
+    named = {PACKAGE_LABEL: package, TRIGGER_LABEL: trigger, WORKFLOW_LABEL: workflow}
+    return {label: label_value(name) for label, name in named.items() if name is not None}
+
+
+def trigger_labels(package: str) -> dict[str, str]:
+    """The labels of a Trigger object that the operator makes."""
+    return {PACKAGE_LABEL: label_value(package)}
+
+
+def label_value(text: str) -> str:
+    """``text`` where it is a valid label value, else one that shows what it can and ends in a hash of the whole."""
+    if len(text) <= LABEL_VALUE_LIMIT and _VALID_LABEL_VALUE.fullmatch(text):
+        return text
+    return _shortened(re.sub(r"[^-A-Za-z0-9_.]+", "-", text), digest(text, length=SHORT_HASH_LENGTH), LABEL_VALUE_LIMIT)
+
+
+def digest(*parts: str, length: int) -> str:
+    """``length`` characters a-z and 2-7 of the SHA-256 over ``parts``, joined by NUL."""
+    hashed = hashlib.sha256(b"\0".join(_bytes(parts))).digest()
+    return base64.b32encode(hashed).decode().lower().rstrip("=")[:length]
+
+
+def _bytes(parts: Iterable[str]) -> Iterable[bytes]:
+    return (part.encode("utf-8", "surrogatepass") for part in parts)  # a file name may hold any byte
+
+
+def _run_name(base: str, suffix: str) -> str:
+    """``<base>-<suffix>``, with the base shortened and hashed where that is too long: the suffix stays whole."""
+    return f"{object_name(base, RUN_NAME_LIMIT - len(suffix) - 1)}-{suffix}"
+
+
+def _shortened(text: str, hashed: str, limit: int) -> str:
+    head = text[: limit - len(hashed) - 1].strip("-_.")
+    return f"{head}-{hashed}" if head else f"x-{hashed}"
