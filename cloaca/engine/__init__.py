@@ -1,0 +1,1 @@
+"""Executes workflows: plans what is ready, runs it, records it."""

@@ -1,0 +1,51 @@
+"""DefaultRunnerConfig: the settings of library mode, under the names that its users' programs have."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from cloaca.errors import DefinitionError
+
+
+@dataclass(kw_only=True)
+class DefaultRunnerConfig:
+    """Settings of a DefaultRunner; every one can be read and written."""
+
+    max_concurrent_tasks: int = 4
+    scheduler_poll_interval_ms: int = 100
+    task_timeout_seconds: int = 300
+    pipeline_timeout_seconds: int | None = 3600
+    """Of a whole run; None: no limit."""
+    db_pool_size: int = 10
+    enable_recovery: bool = True
+    enable_cron_scheduling: bool = True
+    cron_poll_interval_seconds: int = 30
+    cron_max_catchup_executions: int = 100
+    cron_enable_recovery: bool = True
+    cron_recovery_interval_seconds: int = 300
+    cron_lost_threshold_minutes: int = 10
+    cron_max_recovery_age_seconds: int = 86_400
+    cron_max_recovery_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "bool":
+                continue
+            optional = field.type == "int | None"
+            if value is None and optional:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise DefinitionError(
+                    f"DefaultRunnerConfig: {field.name} is {value!r}, but must be an integer of at least 1"
+                )
+
+    @staticmethod
+    def default() -> DefaultRunnerConfig:
+        """The defaults."""
+        return DefaultRunnerConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name to value."""
+        return asdict(self)

@@ -1,0 +1,47 @@
+"""Record a run's status in a store, for as long as this process is the one that may."""
+
+from __future__ import annotations
+
+from cloaca.errors import CloacaError, Conflict, NotFound
+from cloaca.resources.run import RunStatus, WorkflowRun
+from cloaca.store.base import Store
+
+
+class RunLost(CloacaError):
+    """The run is no longer this process's to write: deleted, ended by someone else, or given to another attempt."""
+
+
+class StoreJournal:
+    """Writes the status of one run; ``run`` is how it was last seen, or made but not yet created."""
+
+    def __init__(self, store: Store, run: WorkflowRun, *, created: bool) -> None:
+        self._store = store
+        self._created = created
+        self.run = run
+
+    async def write(self, status: RunStatus) -> None:
+        """Record ``status``. Raises RunLost when another one has the right to."""
+        if not self._created:
+            self.run = await self._store.create(self.run.model_copy(update={"status": status}))
+            self._created = True
+            return
+        while True:
+            try:
+                self.run = await self._store.write_status(self.run.model_copy(update={"status": status}))
+            except NotFound:
+                raise RunLost(f"run {self.run.name!r} was deleted while it ran") from None
+            except Conflict:
+                await self._look_again()
+            else:
+                return
+
+    async def _look_again(self) -> None:
+        """Somebody changed the object: its spec (then we write again), or its status (then it is not ours)."""
+        seen = await self._store.get(WorkflowRun, self.run.name, self.run.metadata.namespace)
+        if seen is None or seen.metadata.uid != self.run.metadata.uid:
+            raise RunLost(f"run {self.run.name!r} was deleted while it ran")
+        if seen.status.phase.finished:
+            raise RunLost(f"run {self.run.name!r} was ended by someone else: {seen.status.phase.value}")
+        if seen.status.attempt != self.run.status.attempt:
+            raise RunLost(f"run {self.run.name!r} was given to attempt {seen.status.attempt}")
+        self.run = seen

@@ -1,0 +1,188 @@
+"""Where a run stands and what is ready. Pure: no I/O, no clock; every method is told what happened and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from cloaca.authoring import graph
+from cloaca.engine.merge import copied, merge
+from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+
+MESSAGE_LIMIT = 4_096  # characters of a message in a status
+TRACEBACK_LIMIT = 16_384
+
+
+class Progress:
+    """The states of a run's tasks, kept up to date at a cost that does not grow with the graph.
+
+    Made from what was recorded (nothing, for a new run), so that a run resumes where its last process stopped: finished
+    tasks stay finished, whatever was under way starts again.
+    """
+
+    def __init__(
+        self, dependencies: Mapping[str, Sequence[str]], context: Mapping[str, Any], recorded: RunStatus
+    ) -> None:
+        self._dependencies = dependencies
+        self._dependents = graph.invert(dependencies)
+        self._leaves = graph.leaves(dependencies)
+        self._context = context
+        self._recorded = recorded
+        self._tasks = {task: TaskStatus(id=task) for task in dependencies}
+        self._contexts: dict[str, dict[str, Any]] = {}  # of completed tasks that are still needed
+        self._waiting = {task: len(set(needs)) for task, needs in dependencies.items()}
+        self._unneeded = {task: len(self._dependents[task]) for task in dependencies}
+        self._unfinished = len(dependencies)
+        self._failure: tuple[str, str | None] | None = None  # message and traceback of the first failed task
+        self._ready: list[str] = [task for task, count in self._waiting.items() if count == 0]
+        self._restore(recorded)
+
+    # --- questions
+
+    @property
+    def finished(self) -> bool:
+        """Whether no task will run any more."""
+        return self._unfinished == 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether a task has failed for good."""
+        return self._failure is not None
+
+    def take_ready(self) -> list[str]:
+        """The tasks that became ready since the last call, in a stable order."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def input_of(self, task: str) -> dict[str, Any]:
+        """The context that ``task`` starts with; a copy of its own."""
+        needs = list(dict.fromkeys(self._dependencies[task]))
+        if not needs:
+            return copied(dict(self._context))  # type: ignore[no-any-return]  # a dict goes in
+        return merge(self._contexts[needed] for needed in needs)
+
+    def attempts_of(self, task: str) -> int:
+        """How often ``task`` was started."""
+        return self._tasks[task].attempts
+
+    def final_context(self) -> dict[str, Any]:
+        """The merge over the leaves that completed; the run's own context where none did."""
+        ended = [self._contexts[leaf] for leaf in self._leaves if leaf in self._contexts]
+        return merge(ended) if ended else copied(dict(self._context))
+
+    def status(self, *, phase: RunPhase, now: datetime) -> RunStatus:
+        """What is to be recorded: everything that a later process needs, and what a person wants to see."""
+        done = phase.finished
+        message, traceback = self._failure or (None, None)
+        return self._recorded.model_copy(
+            update={
+                "phase": phase,
+                "tasks": tuple(self._tasks.values()),
+                "checkpoint": {} if done else dict(self._contexts),
+                "context": self.final_context() if phase is RunPhase.COMPLETED else None,
+                "started_at": self._recorded.started_at or now,
+                "finished_at": now if done else None,
+                "message": message,
+                "traceback": traceback,
+            }
+        )
+
+    # --- what happened
+
+    def started(self, task: str, now: datetime) -> None:
+        """A try of ``task`` begins."""
+        self._set(task, phase=TaskPhase.RUNNING, attempts=self._tasks[task].attempts + 1, started_at=now)
+
+    def retrying(self, task: str, message: str) -> None:
+        """A try of ``task`` failed; another one will be made."""
+        self._set(task, message=shortened(message, MESSAGE_LIMIT))
+
+    def completed(self, task: str, context: dict[str, Any], now: datetime) -> None:
+        """``task`` ended well with ``context``."""
+        self._set(task, phase=TaskPhase.COMPLETED, finished_at=now, message=None)
+        self._finish(task)
+        if self._unneeded[task] or not self._dependents[task]:
+            self._contexts[task] = context
+        for dependent in self._dependents[task]:
+            self._waiting[dependent] -= 1
+            if self._waiting[dependent] == 0 and not self._tasks[dependent].phase.finished:
+                self._ready.append(dependent)
+
+    def gave_up(self, task: str, message: str, traceback: str | None, now: datetime) -> None:
+        """``task`` failed for good: what depends on it is skipped, what does not goes on."""
+        self._set(task, phase=TaskPhase.FAILED, finished_at=now, message=shortened(message, MESSAGE_LIMIT))
+        self._finish(task)
+        if self._failure is None:
+            self._failure = (
+                f"task {task!r} failed: {shortened(message, MESSAGE_LIMIT)}",
+                None if traceback is None else shortened(traceback, TRACEBACK_LIMIT),
+            )
+        self._skip_dependents(task, now)
+
+    def cancelled(self, now: datetime, message: str) -> None:
+        """Whatever is unfinished will not run."""
+        for task, status in self._tasks.items():
+            if not status.phase.finished:
+                self._set(task, phase=TaskPhase.CANCELLED, finished_at=now)
+                self._unfinished -= 1
+        self._ready = []
+        self._failure = (message, None)
+
+    def interrupted(self) -> None:
+        """The process stops now and another one will resume: what was under way starts again there."""
+        for task, status in self._tasks.items():
+            if status.phase is TaskPhase.RUNNING:
+                self._set(task, phase=TaskPhase.PENDING)
+
+    # --- inside
+
+    def _restore(self, recorded: RunStatus) -> None:
+        for status in recorded.tasks:
+            if status.id not in self._tasks:
+                continue  # the graph is another one by now; what it lacks cannot matter
+            if status.phase.finished:
+                self._tasks[status.id] = status
+            else:  # a try that was under way counts as made
+                self._tasks[status.id] = TaskStatus(id=status.id, attempts=status.attempts, message=status.message)
+        finished = [status for status in self._tasks.values() if status.phase.finished]
+        for status in finished:
+            self._unfinished -= 1
+            for needed in set(self._dependencies[status.id]):
+                self._unneeded[needed] -= 1
+            if status.phase is TaskPhase.COMPLETED:
+                for dependent in self._dependents[status.id]:
+                    self._waiting[dependent] -= 1
+            elif status.phase is TaskPhase.FAILED and self._failure is None:
+                self._failure = (recorded.message or f"task {status.id!r} failed", recorded.traceback)
+        self._contexts = {task: dict(context) for task, context in recorded.checkpoint.items() if task in self._tasks}
+        self._ready = [
+            task for task, count in self._waiting.items() if count == 0 and not self._tasks[task].phase.finished
+        ]
+
+    def _set(self, task: str, **changes: Any) -> None:
+        self._tasks[task] = self._tasks[task].model_copy(update=changes)
+
+    def _finish(self, task: str) -> None:
+        """Count ``task`` as finished and let go of contexts that nothing needs any more."""
+        self._unfinished -= 1
+        for needed in set(self._dependencies[task]):
+            self._unneeded[needed] -= 1
+            if self._unneeded[needed] == 0:
+                self._contexts.pop(needed, None)
+
+    def _skip_dependents(self, task: str, now: datetime) -> None:
+        doomed = list(self._dependents[task])
+        while doomed:
+            dependent = doomed.pop()
+            if self._tasks[dependent].phase.finished:
+                continue
+            reason = f"skipped: task {task!r} did not complete"
+            self._set(dependent, phase=TaskPhase.SKIPPED, finished_at=now, message=reason)
+            self._finish(dependent)
+            doomed.extend(self._dependents[dependent])
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text``, or its end with a mark where it is longer than ``limit`` characters: an error's end says most."""
+    return text if len(text) <= limit else "… " + text[-(limit - 2) :]
