@@ -1,5 +1,6 @@
 """The three kinds of ``cloacina.io/v1alpha1``, typed."""
 
+from cloaca.resources.columns import Column
 from cloaca.resources.meta import (
     API_VERSION,
     DEFAULT_NAMESPACE,
@@ -12,7 +13,7 @@ from cloaca.resources.meta import (
     owned_by,
 )
 from cloaca.resources.package import CloacinaPackage, PackageSpec, PackageStatus
-from cloaca.resources.run import RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus, WorkflowRun
+from cloaca.resources.run import RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus, WorkflowRun, immutable_faults
 from cloaca.resources.trigger import ConcurrencyPolicy, Trigger, TriggerSpec, TriggerStatus
 
 KINDS: tuple[type[CloacinaPackage] | type[Trigger] | type[WorkflowRun], ...] = (
@@ -26,6 +27,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "KINDS",
     "CloacinaPackage",
+    "Column",
     "ConcurrencyPolicy",
     "Condition",
     "ConditionStatus",
@@ -44,5 +46,6 @@ __all__ = [
     "TriggerSpec",
     "TriggerStatus",
     "WorkflowRun",
+    "immutable_faults",
     "owned_by",
 ]

@@ -6,15 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-GROUP = "cloacina.io"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+from cloaca.resources.columns import Column
+
+GROUP: Final = "cloacina.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = "cloacina.io/v1alpha1"
 DEFAULT_NAMESPACE = "default"
+
+# Go's, Rust's and Python's regular expressions all read these: the API server, pydantic and the tests do.
+DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h)$"
+POLL_INTERVAL = r"^([1-9][0-9]{2,8}ms|[1-9][0-9]{0,5}(s|m|h))$"
+DIGEST = r"^sha256:[0-9a-f]{64}$"
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+CONFIG_MAP_KEY = r"^[-._a-zA-Z0-9]+$"
+SOURCE_URL = r"^((https?|s3|gs|oci)://[^/@\s]+/\S+|file:///\S+)$"
+TIME_ZONE = r"^[A-Za-z][-+A-Za-z0-9_/]*$"
+
+PATTERNS = {
+    DURATION: "a duration: an integer and ms, s, m or h, such as 500ms or 60s",
+    POLL_INTERVAL: "a duration of at least 100ms: an integer and ms, s, m or h, such as 5s",
+    DIGEST: "sha256: and 64 hexadecimal digits",
+    OBJECT_NAME: "the name of an object: lower case letters, digits, '-' and '.'",
+    CONFIG_MAP_KEY: "a key of a ConfigMap: letters, digits, '-', '_' and '.'",
+    SOURCE_URL: "an http, https, s3, gs, oci or file URL with a path and without user or password",
+    TIME_ZONE: "an IANA time zone, such as Europe/Zurich",
+}
+"""Pattern → what it asks for, in words."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -22,18 +44,38 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+Time = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+Duration = Annotated[str, Field(pattern=DURATION)]
+PollInterval = Annotated[str, Field(pattern=POLL_INTERVAL)]
+Digest = Annotated[str, Field(max_length=71, pattern=DIGEST)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=OBJECT_NAME)]
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+"""Of a workflow, a task or a trigger function: whatever the code calls it."""
+JsonObject = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+def keyed_by(field: str) -> dict[str, Any]:
+    """Schema of a list whose entries are told apart by one field: two writers may each own some of them."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [field]}
+
+
+def cel(*rules: tuple[str, str]) -> dict[str, Any]:
+    """Schema of rules that the API server checks: pairs of a CEL expression and what to say where it is false."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
 class Schema(BaseModel):
-    """Base of everything that enters as YAML or JSON: camelCase outside, frozen, unknown fields refused."""
+    """Base of everything that enters as YAML or JSON: camelCase outside, frozen, unknown fields refused.
+
+    The docstrings under the fields reach ``kubectl explain`` and the reference page. Only the generator reads them:
+    pydantic's own ``use_attribute_docstrings`` would parse this source whenever a process starts.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
         populate_by_name=True,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         validate_default=False,
     )
 
@@ -46,11 +88,17 @@ class OwnerReference(Schema):
     """The object whose deletion deletes this one."""
 
     api_version: str = API_VERSION
+    """Group and version of the owner."""
     kind: str
+    """Kind of the owner."""
     name: str
+    """Name of the owner, which is in the same namespace."""
     uid: str
+    """Uid of the owner: another object of the same name is not meant."""
     controller: bool = True
+    """Whether the owner is the one that reconciles this object; at most one is."""
     block_owner_deletion: bool = False
+    """Whether a foreground deletion of the owner waits for this object."""
 
 
 class ObjectMeta(Schema):
@@ -59,17 +107,25 @@ class ObjectMeta(Schema):
     model_config = ConfigDict(extra="ignore")  # managedFields, finalizers and what else an API server adds
 
     name: str = ""
+    """Unique among the objects of its kind in the namespace."""
     namespace: str = DEFAULT_NAMESPACE
+    """The space in which names are unique and references are looked up."""
     uid: str = ""
+    """Given by the store; another object under the same name has another one."""
     resource_version: str = ""
     """Opaque; moves with every write. A write that carries an old one is refused with Conflict."""
     generation: int = 0
     """Moves with spec only, from 1."""
     creation_timestamp: Time | None = None
+    """When the store created it."""
     deletion_timestamp: Time | None = None
+    """When its deletion was asked for; unset: it was not."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """For selecting objects."""
     annotations: dict[str, str] = Field(default_factory=dict)
+    """For notes that nothing selects by."""
     owner_references: tuple[OwnerReference, ...] = ()
+    """The objects with which this one goes."""
 
 
 class ConditionStatus(str, Enum):
@@ -83,12 +139,21 @@ class ConditionStatus(str, Enum):
 class Condition(Schema):
     """One observation about an object, readable by kstatus and ``kubectl wait``."""
 
-    type: str
+    type: str = Field(json_schema_extra={"maxLength": 316})
+    """What is observed, in CamelCase."""
     status: ConditionStatus
-    reason: str
-    message: str = ""
+    """True, False or Unknown."""
+    reason: str = Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
+    """Why, as one CamelCase word for programs."""
+    message: str = Field(default="", json_schema_extra={"maxLength": 32768})
+    """Why, and what to do next, for a person."""
     last_transition_time: Time
+    """When status last changed."""
     observed_generation: int = 0
+    """The metadata.generation that was looked at; an older one than the object's: out of date."""
+
+
+Conditions = Annotated[tuple[Condition, ...], Field(json_schema_extra=keyed_by("type"))]
 
 
 @dataclass(frozen=True, order=True)
@@ -110,15 +175,31 @@ StatusT = TypeVar("StatusT", bound=Schema)
 class Resource(Schema, Generic[SpecT, StatusT]):
     """One object of a kind. Frozen: change it with ``with_spec``/``with_status`` and write it to a store."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name must be at most 52 lower case letters, digits and '-': names of pods are made from it",
+            )
+        )
+    )
+
     KIND: ClassVar[str]
     PLURAL: ClassVar[str]
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    COLUMNS: ClassVar[tuple[Column, ...]] = ()
+    """What a table shows of it, after its name."""
 
-    api_version: str = API_VERSION
+    api_version: Literal["cloacina.io/v1alpha1"] = API_VERSION
+    """Group and version of the schema that this object follows."""
     kind: str = ""
+    """What this object is."""
     metadata: ObjectMeta = Field(default_factory=ObjectMeta)
+    """Name, labels and what the store keeps about the object."""
     spec: SpecT
+    """What a person asks for."""
     status: StatusT
+    """What was observed; only programs write it."""
 
     @property
     def ref(self) -> Ref:

@@ -69,7 +69,7 @@ def manual_run_name(base: str, unique: str) -> str:
     return _run_name(base, object_name(unique, RUN_NAME_LIMIT // 2))
 
 
-def run_labels(package: str | None, trigger: str | None, workflow: str) -> dict[str, str]:
+def run_labels(package: str | None = None, trigger: str | None = None, workflow: str | None = None) -> dict[str, str]:
     """The labels of a run; a None is left out."""
     named = {PACKAGE_LABEL: package, TRIGGER_LABEL: trigger, WORKFLOW_LABEL: workflow}
     return {label: label_value(name) for label, name in named.items() if name is not None}

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from cloaca.resources.meta import Condition, Resource, Schema, Time
+from cloaca.resources.columns import AGE, Column, condition_column
+from cloaca.resources.meta import (
+    CONFIG_MAP_KEY,
+    SOURCE_URL,
+    Conditions,
+    Digest,
+    JsonObject,
+    ObjectName,
+    PollInterval,
+    Resource,
+    Schema,
+    Time,
+    cel,
+    keyed_by,
+)
+
+_JSON: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
 class TriggerCreation(str, Enum):
@@ -22,17 +38,23 @@ class TriggerCreation(str, Enum):
 class ConfigMapSource(Schema):
     """A ConfigMap that holds the archive."""
 
-    name: str
-    key: str = "package.cloacina"
+    name: ObjectName
+    """Name of the ConfigMap, which is in the package's namespace."""
+    key: str = Field(default="package.cloacina", min_length=1, max_length=253, pattern=CONFIG_MAP_KEY)
+    """Key in its binaryData."""
 
 
 class PackageSource(Schema):
     """Where the archive is: exactly one of ``url`` and ``configMap``."""
 
-    url: str | None = None
-    """http(s), s3, gs or oci; file in the local daemon only."""
+    model_config = ConfigDict(
+        json_schema_extra=cel(("has(self.url) != has(self.configMap)", "exactly one of url and configMap must be set"))
+    )
+
+    url: str | None = Field(default=None, max_length=2048, pattern=SOURCE_URL)
+    """Pull from here: http(s), s3, gs or oci; file in the local daemon only. Credentials go into secretRef."""
     config_map: ConfigMapSource | None = None
-    """A ConfigMap in the package's namespace."""
+    """Read from a ConfigMap, for archives of less than 1 MiB."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> PackageSource:
@@ -44,13 +66,14 @@ class PackageSource(Schema):
 class SecretReference(Schema):
     """A Secret in the package's namespace."""
 
-    name: str
+    name: ObjectName
+    """Name of the Secret."""
 
 
 class Verification(Schema):
     """Which signatures are accepted."""
 
-    public_keys: tuple[str, ...] = ()
+    public_keys: tuple[str, ...] = Field(default=(), max_length=16)
     """PEM-encoded; a package signed by none of them is refused. Empty: no signature is asked for."""
 
 
@@ -69,21 +92,27 @@ class PackageSpec(Schema):
     """What a person declares of a package."""
 
     source: PackageSource
+    """Where the archive is."""
     secret_ref: SecretReference | None = None
     """Credentials for the source."""
-    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
-    """Pin: an archive with any other digest is refused."""
+    digest: Digest | None = None
+    """Pin: an archive with any other digest is refused. Unset: whatever the source gives is looked at."""
     verify: Verification | None = None
-    interval: str | None = Field(default=None, pattern=r"^[0-9]+(ms|s|m|h)$")
+    """Which signatures are accepted; unset: none is asked for."""
+    interval: PollInterval | None = None
     """How often the source is pulled again; unset: only when the spec changes."""
     triggers: TriggerCreation = TriggerCreation.AUTO
+    """Who makes the Trigger objects."""
     suspend: bool = False
     """True: nothing is pulled and nothing is polled; runs that exist finish."""
-    image: str | None = None
+    image: str | None = Field(default=None, min_length=1, max_length=1024)
     """Runtime image; unset: the operator's own."""
-    pod_template: dict[str, Any] | None = None
+    pod_template: dict[str, Any] | None = Field(
+        default=None, json_schema_extra={"properties": {"metadata": _JSON, "spec": _JSON}}
+    )
     """Partial pod template, merged strategically over ours: env, envFrom, resources, volumes, nodeSelector …"""
-    runs: RunDefaults = Field(default_factory=RunDefaults)
+    runs: RunDefaults = Field(default_factory=RunDefaults, json_schema_extra={"default": {}})
+    """Defaults for the package's runs."""
 
     @field_validator("pod_template")
     @classmethod
@@ -98,65 +127,95 @@ class ActivePackage(Schema):
     """The archive that pollers and new runs use."""
 
     digest: str
+    """Of the archive: sha256:…"""
     version: str
+    """As its manifest says."""
     since: Time
+    """When it was accepted."""
 
 
 class CandidatePackage(Schema):
     """An archive that is being looked at, or was refused; the active one stays in place meanwhile."""
 
     digest: str | None = None
-    """Unset: the bytes could not even be had."""
+    """Of the archive; unset: the bytes could not even be had."""
     version: str | None = None
+    """As its manifest says; unset: it could not be read."""
     since: Time
+    """When it was first seen."""
 
 
 class WorkflowEntry(Schema):
     """One workflow of the active archive."""
 
     name: str
+    """As in the code."""
     description: str = ""
+    """As in the code."""
     tasks: tuple[str, ...] = ()
+    """Ids of its tasks."""
 
 
 class TaskEntry(Schema):
     """One task of the active archive."""
 
     id: str
+    """As in the code."""
     dependencies: tuple[str, ...] = ()
+    """Ids of the tasks whose contexts it gets."""
 
 
 class TriggerEntry(Schema):
     """One trigger of the active archive, as its manifest declares it."""
 
     name: str
+    """As in the decorator."""
     workflow: str
+    """The workflow that it fires."""
     poll_interval: str
+    """How often its function is called."""
     allow_concurrent: bool = False
-    config: dict[str, Any] = Field(default_factory=dict)
+    """Whether its runs may overlap."""
+    config: JsonObject = Field(default_factory=dict)
+    """What its function gets as ``config``."""
 
 
 class HistoryEntry(Schema):
     """One archive that was accepted or refused."""
 
     digest: str | None = None
+    """Of the archive; unset: the bytes could not be had."""
     version: str | None = None
+    """As its manifest says; unset: it could not be read."""
     time: Time
+    """When it was decided."""
     accepted: bool
+    """Whether it became the active one."""
     message: str = ""
+    """Why it was refused."""
 
 
 class PackageStatus(Schema):
     """What the operator observed of a package."""
 
     observed_generation: int = 0
-    conditions: tuple[Condition, ...] = ()
+    """The metadata.generation that was looked at; an older one than the object's: out of date."""
+    conditions: Conditions = ()
+    """Fetched, Verified, Agreed, Polling and their sum, Ready."""
     active: ActivePackage | None = None
+    """The archive that pollers and new runs use; unset: none was accepted yet."""
     candidate: CandidatePackage | None = None
-    workflows: tuple[WorkflowEntry, ...] = ()
-    tasks: tuple[TaskEntry, ...] = ()
-    triggers: tuple[TriggerEntry, ...] = ()
+    """A newer archive that is being looked at or was refused; unset: there is none."""
+    workflows: tuple[WorkflowEntry, ...] = Field(default=(), json_schema_extra=keyed_by("name"))
+    """Of the active archive."""
+    tasks: tuple[TaskEntry, ...] = Field(default=(), json_schema_extra=keyed_by("id"))
+    """Of the active archive."""
+    triggers: tuple[TriggerEntry, ...] = Field(default=(), json_schema_extra=keyed_by("name"))
+    """Of the active archive."""
+    trigger_count: int = 0
+    """How many triggers the active archive has: a table cannot count them."""
     warnings: tuple[str, ...] = ()
+    """What is odd about the active archive, but no reason to refuse it."""
     history: tuple[HistoryEntry, ...] = ()
     """Newest first, at most 10."""
 
@@ -167,6 +226,16 @@ class CloacinaPackage(Resource[PackageSpec, PackageStatus]):
     KIND: ClassVar[str] = "CloacinaPackage"
     PLURAL: ClassVar[str] = "cloacinapackages"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("cpkg",)
+    COLUMNS: ClassVar[tuple[Column, ...]] = (
+        Column(header="Version", path=".status.active.version", description="Of the active archive."),
+        condition_column("Ready", "Ready", description="Whether an archive is active and works."),
+        condition_column("Reason", "Ready", "reason", description="Why Ready is what it is."),
+        Column(header="Triggers", path=".status.triggerCount", type="integer", description="Of the active archive."),
+        AGE,
+        Column(header="Digest", path=".status.active.digest", priority=1, description="Of the active archive."),
+        Column(header="Suspended", path=".spec.suspend", type="boolean", priority=1, description="Whether it rests."),
+        condition_column("Message", "Ready", "message", priority=1, description="What is wrong, and what to do next."),
+    )
 
-    kind: str = "CloacinaPackage"
+    kind: Literal["CloacinaPackage"] = "CloacinaPackage"
     status: PackageStatus = Field(default_factory=PackageStatus)

@@ -103,5 +103,5 @@ def test_labels_of_a_run() -> None:
         "cloacina.io/trigger": "data-ingest-inbox",
         "cloacina.io/workflow": "Load-orders-44acqi",
     }
-    assert run_labels(None, None, "load") == {"cloacina.io/workflow": "load"}
+    assert run_labels(workflow="load") == {"cloacina.io/workflow": "load"}
     assert trigger_labels("data-ingest") == {"cloacina.io/package": "data-ingest"}
