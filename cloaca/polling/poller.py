@@ -1,0 +1,398 @@
+"""The poller of one package: keeps time, calls the functions through workers, submits what they fire, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+from cloaca.authoring.duration import parse_duration
+from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreUnavailable
+from cloaca.polling import schedule, tick
+from cloaca.polling.messages import Ended, Fire
+from cloaca.polling.workers import PollFailed, StartWorker, Workers
+from cloaca.resources.names import tick_run_name
+from cloaca.resources.package import CloacinaPackage, RunDefaults
+from cloaca.resources.run import WorkflowRun
+from cloaca.resources.trigger import ConcurrencyPolicy, EffectiveSettings, PendingTick, Tick, Trigger, TriggerStatus
+from cloaca.store.base import Change, Store
+
+log = logging.getLogger("cloaca.polling")
+
+T = TypeVar("T")
+
+FLUSH_AFTER = 60.0  # seconds that polls which skip may stay unrecorded
+_PATIENCE = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds between tries while the store is away; the last one repeats
+
+
+class TriggerGone(CloacaError):
+    """The Trigger was deleted while its function was called; its fires have nowhere to go, and nobody wants them."""
+
+
+@dataclass
+class _Entry:
+    """What the poller knows of one trigger."""
+
+    trigger: Trigger  # as last seen in the store
+    status: TriggerStatus  # with our half ahead of the store's by what is not written yet
+    active: set[str] = field(default_factory=set)  # unfinished runs
+    unwritten: list[Tick] = field(default_factory=list)
+    written_at: float = float("-inf")
+    timer: asyncio.TimerHandle | None = None
+    polling: asyncio.Task[None] | None = None
+    blocked: bool = False  # a poll came due while a run was active
+
+    @property
+    def name(self) -> str:
+        return self.trigger.name
+
+
+class Poller:
+    """Polls the triggers of one package, as long as ``run()`` runs.
+
+    Only triggers whose effective digest is ``digest`` are polled: while a package moves to another archive, the old
+    poller and the new one never both call a function.
+    """
+
+    def __init__(self, store: Store, *, package: str, namespace: str, digest: str, start_worker: StartWorker) -> None:
+        self._store = store
+        self._package = package
+        self._namespace = namespace
+        self._digest = digest
+        self._workers = Workers(start_worker)
+        self._entries: dict[str, _Entry] = {}
+        self._foreign: set[str] = set()  # runs that are none of ours
+        self._defaults = RunDefaults()
+        self._stopping = False
+        self._loop = asyncio.get_event_loop()
+
+    # --- following the store
+
+    async def run(self) -> None:
+        """Poll until cancelled. Ends the workers before it returns."""
+        try:
+            while True:
+                try:
+                    async with self._store.changes() as changes:
+                        await self._look_at_everything()
+                        await self._follow(changes)
+                except StoreUnavailable as error:
+                    log.warning("package %s: the store is away, polls go on: %s", self._package, error)
+                    await asyncio.sleep(_PATIENCE[-1])
+        finally:
+            self._stop_timers()
+            self._workers.close()
+
+    async def drain(self, seconds: float) -> None:
+        """Call no more functions, and wait up to ``seconds`` for those that are being called."""
+        self._stopping = True
+        self._stop_timers()
+        polls = [entry.polling for entry in self._entries.values() if entry.polling is not None]
+        if polls:
+            await asyncio.wait(polls, timeout=seconds)
+        for entry in self._entries.values():
+            if entry.unwritten:
+                await self._write(entry)
+
+    async def _look_at_everything(self) -> None:
+        package = await self._store.get(CloacinaPackage, self._package, self._namespace)
+        if package is not None:
+            self._defaults = package.spec.runs
+        runs = await self._store.list(WorkflowRun, self._namespace)
+        triggers = await self._store.list(Trigger, self._namespace)
+        for trigger in triggers:
+            self._saw_trigger(trigger, runs)
+        for gone in set(self._entries) - {trigger.name for trigger in triggers}:
+            self._forget(gone)
+
+    async def _follow(self, changes: AsyncIterator[Change]) -> None:
+        async for change in changes:
+            ref = change.ref
+            if ref.namespace != self._namespace:
+                continue
+            if ref.kind == Trigger.KIND:
+                trigger = await self._store.get(Trigger, ref.name, ref.namespace)
+                if trigger is None:
+                    self._forget(ref.name)
+                elif trigger.name in self._entries:
+                    self._saw_trigger(trigger, ())
+                elif trigger.spec.package_ref.name == self._package:
+                    self._saw_trigger(trigger, await self._store.list(WorkflowRun, self._namespace))
+            elif ref.kind == WorkflowRun.KIND and ref.name not in self._foreign:
+                self._saw_run(ref.name, await self._store.get(WorkflowRun, ref.name, ref.namespace))
+            elif ref.kind == CloacinaPackage.KIND and ref.name == self._package:
+                package = await self._store.get(CloacinaPackage, ref.name, ref.namespace)
+                if package is not None:
+                    self._defaults = package.spec.runs
+
+    def _saw_trigger(self, trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> None:
+        if trigger.spec.package_ref.name != self._package:
+            return
+        entry = self._entries.get(trigger.name)
+        if entry is not None and entry.trigger.metadata.uid != trigger.metadata.uid:
+            self._forget(trigger.name)  # deleted and made again: another trigger, with a history of its own
+            entry = None
+        if entry is None:
+            entry = _Entry(trigger=trigger, status=_resumed(trigger, runs))
+            entry.active = {run.name for run in runs if _fired_by(run, trigger) and not run.status.phase.finished}
+            self._entries[trigger.name] = entry
+            self._plan(entry, first=True)
+            return
+        before, entry.trigger = entry.trigger, trigger
+        entry.status = tick.poll_half(entry.status, trigger.status)
+        if _timing(before) != _timing(trigger):
+            self._plan(entry, first=True)
+
+    def _saw_run(self, name: str, run: WorkflowRun | None) -> None:
+        if run is None or run.status.phase.finished:
+            for entry in self._entries.values():
+                if name in entry.active:
+                    entry.active.discard(name)
+                    self._unblock(entry)
+            return
+        fired_by = None if run.spec.trigger_ref is None else self._entries.get(run.spec.trigger_ref.name)
+        if fired_by is not None and _fired_by(run, fired_by.trigger):
+            fired_by.active.add(name)
+            return
+        if len(self._foreign) > 100_000:
+            self._foreign.clear()
+        self._foreign.add(name)
+
+    def _forget(self, name: str) -> None:
+        entry = self._entries.pop(name, None)
+        if entry is not None and entry.timer is not None:
+            entry.timer.cancel()
+
+    # --- keeping time
+
+    def _plan(self, entry: _Entry, *, first: bool = False, blocked: bool = False) -> None:
+        """Set the time of the next poll: at once after a start, a change of settings or the end of what blocked it."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        effective = self._pollable(entry)
+        if effective is None or entry.polling is not None:
+            return
+        now = self._loop.time()
+        interval = parse_duration(effective.poll_interval)
+        errors = entry.status.consecutive_errors
+        uid = entry.trigger.metadata.uid
+        if errors and not first:
+            due = schedule.after_errors(now=now, interval=interval, errors=errors, chance=random.random())
+        elif first or blocked:
+            due = now
+        else:
+            due = schedule.next_poll(now=now, interval=interval, uid=uid, chance=random.random())
+        entry.status = entry.status.model_copy(update={"next_poll_time": _now() + timedelta(seconds=due - now)})
+        entry.timer = self._loop.call_at(due, self._due, entry)
+
+    def _pollable(self, entry: _Entry) -> EffectiveSettings | None:
+        """The settings to poll with, or None: not by us, or not now."""
+        effective = entry.trigger.status.effective
+        if self._stopping or effective is None or effective.digest != self._digest:
+            return None
+        if entry.trigger.spec.suspend or entry.trigger.spec.schedule is not None:
+            return None
+        return effective
+
+    def _due(self, entry: _Entry) -> None:
+        entry.timer = None
+        effective = self._pollable(entry)
+        if effective is None or self._entries.get(entry.name) is not entry:
+            return
+        if effective.concurrency_policy is ConcurrencyPolicy.FORBID and entry.active:
+            if not entry.blocked:
+                entry.blocked = True
+                entry.unwritten.append(tick.blocked_tick(time=_now(), run=min(entry.active)))
+            return
+        entry.polling = self._loop.create_task(self._poll(entry, effective))
+
+    def _unblock(self, entry: _Entry) -> None:
+        if entry.blocked and not entry.active:
+            entry.blocked = False
+            self._plan(entry, blocked=True)
+
+    def _stop_timers(self) -> None:
+        for entry in self._entries.values():
+            if entry.timer is not None:
+                entry.timer.cancel()
+                entry.timer = None
+
+    # --- one poll
+
+    async def _poll(self, entry: _Entry, effective: EffectiveSettings) -> None:
+        time, started = _now(), self._loop.time()
+        submitted: list[str] = []
+        duplicates: list[str] = []
+
+        async def publish(fires: tuple[Fire, ...], state: dict[str, Any] | None) -> None:
+            await self._submit(entry, fires, state, submitted, duplicates)
+            await self._write(entry)
+
+        try:
+            if entry.status.pending is not None:
+                await self._finish(entry, entry.status.pending, submitted, duplicates)
+            error = None
+            try:
+                ended = await self._workers.poll(
+                    entry.trigger.spec.name,
+                    effective.config,
+                    entry.status.state,
+                    parse_duration(effective.timeout),
+                    publish,
+                )
+            except PollFailed as failed:
+                error = str(failed)
+            else:
+                error = _error_of(ended)
+                if error is None and ended.fires:
+                    await self._submit(entry, ended.fires, ended.state, submitted, duplicates)
+            duration = self._loop.time() - started
+            if error is not None:
+                await self._failed(entry, tick.error_tick(time=time, duration=duration, error=error), error)
+            elif submitted or duplicates:
+                fired = tick.fired_tick(time=time, duration=duration, submitted=submitted, duplicates=duplicates)
+                entry.unwritten.append(fired)
+                entry.status = tick.after_success(entry.status)
+                await self._write(entry)
+            else:
+                skipped = tick.skipped_tick(time=time, duration=duration, reason=ended.reason)
+                await self._skipped(entry, skipped, ended.state)
+        except TriggerGone:
+            self._forget(entry.name)
+        except CloacaError as refused:  # a fire that the store will never take, such as one over the limit
+            duration = self._loop.time() - started
+            await self._failed(entry, tick.error_tick(time=time, duration=duration, error=str(refused)), str(refused))
+        finally:
+            entry.polling = None
+            if self._entries.get(entry.name) is entry:
+                self._plan(entry)
+
+    async def _failed(self, entry: _Entry, failed: Tick, error: str) -> None:
+        log.warning("trigger %s: poll failed: %s", entry.name, error.splitlines()[0] if error else "")
+        entry.unwritten.append(failed)
+        entry.status = tick.after_error(entry.status, error)
+        await self._write(entry)
+
+    async def _skipped(self, entry: _Entry, skipped: Tick, state: dict[str, Any] | None) -> None:
+        """Record a skip: at once where it changes something, else with the next one that is written."""
+        news = not entry.status.ticks or entry.status.consecutive_errors > 0
+        entry.unwritten.append(skipped)
+        entry.unwritten = entry.unwritten[-tick.TICKS_KEPT :]
+        entry.status = tick.after_success(entry.status)
+        if state is not None and state != entry.status.state:
+            entry.status = entry.status.model_copy(update={"state": state})
+            news = True
+        if news or self._loop.time() - entry.written_at >= FLUSH_AFTER:
+            await self._write(entry)
+
+    # --- submitting, exactly once
+
+    async def _submit(
+        self,
+        entry: _Entry,
+        fires: tuple[Fire, ...],
+        state: dict[str, Any] | None,
+        submitted: list[str],
+        duplicates: list[str],
+    ) -> None:
+        """Make the runs of ``fires``; returns when they are durable. What is not written yet is the tick's number."""
+        seen = entry.trigger.model_copy(update={"status": tick.poll_half(entry.status, entry.trigger.status)})
+        pending = tick.intend(seen, fires, state, [uuid.uuid4().hex for _ in fires])
+        if tick.needs_record(pending):
+            entry.status = entry.status.model_copy(update={"pending": pending})
+            await self._write(entry)
+        await self._finish(entry, pending, submitted, duplicates)
+
+    async def _finish(self, entry: _Entry, pending: PendingTick, submitted: list[str], duplicates: list[str]) -> None:
+        """Make those runs of ``pending`` that do not exist yet, and count the tick as done."""
+        made: list[str] = []
+        for fire in pending.fires:
+            run = tick.run_of(entry.trigger, pending, fire, self._defaults)
+            if await self._persistently(lambda run=run, fire=fire: self._create(run, fire)):  # type: ignore[misc]
+                made.append(run.name)
+                entry.active.add(run.name)
+            else:
+                duplicates.append(run.name)
+        submitted.extend(made)
+        entry.status = tick.committed(entry.status, pending, now=_now(), submitted=made)
+
+    async def _create(self, run: WorkflowRun, fire: Any) -> bool:
+        """Whether the run is this fire's: created now, or before by a try whose answer got lost."""
+        try:
+            await self._store.create(run)
+        except AlreadyExists:
+            existing = await self._store.get(WorkflowRun, run.name, run.metadata.namespace)
+            if existing is None:
+                return await self._create(run, fire)  # deleted in between
+            return tick.same_fire(existing, fire)
+        except NotFound:
+            raise TriggerGone(f"{run.metadata.owner_references[0].name} was deleted") from None
+        return True
+
+    async def _write(self, entry: _Entry) -> None:
+        """Record our half of the status. Raises TriggerGone."""
+        ticks, entry.unwritten = entry.unwritten, []
+        entry.status = tick.with_ticks(entry.status, ticks)
+        entry.written_at = self._loop.time()
+
+        async def write() -> Trigger:
+            while True:
+                status = tick.poll_half(entry.status, entry.trigger.status)
+                try:
+                    return await self._store.write_status(entry.trigger.model_copy(update={"status": status}))
+                except NotFound:
+                    raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
+                except Conflict:
+                    fresh = await self._store.get(Trigger, entry.name, self._namespace)
+                    if fresh is None or fresh.metadata.uid != entry.trigger.metadata.uid:
+                        raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
+                    entry.trigger = fresh
+
+        entry.trigger = await self._persistently(write)
+
+    async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """``call()``, again and again while the store is away: a fire is kept until it can be recorded."""
+        tries = 0
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable as error:
+                log.warning("package %s: the store is away, a fire is kept: %s", self._package, error)
+            await asyncio.sleep(_PATIENCE[min(tries, len(_PATIENCE) - 1)] * (1 + random.random() / 4))
+            tries += 1
+
+
+def _resumed(trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> TriggerStatus:
+    """The status to go on from: its number moves past runs that a poller made just before it died."""
+    names = {run.name for run in runs if _fired_by(run, trigger)}
+    sequence = trigger.status.sequence
+    while tick_run_name(trigger.name, sequence + 1) in names:
+        sequence += 1
+    return trigger.status.model_copy(update={"sequence": sequence})
+
+
+def _fired_by(run: WorkflowRun, trigger: Trigger) -> bool:
+    return run.spec.trigger_ref is not None and run.spec.trigger_ref.uid == trigger.metadata.uid
+
+
+def _timing(trigger: Trigger) -> tuple[object, ...]:
+    """What, when it changes, makes a new plan."""
+    effective = trigger.status.effective
+    settings = None if effective is None else (effective.digest, effective.poll_interval, effective.concurrency_policy)
+    return settings, trigger.spec.suspend, trigger.spec.schedule
+
+
+def _error_of(ended: Ended) -> str | None:
+    if ended.error is None:
+        return None
+    return f"{ended.error}\n{ended.traceback}" if ended.traceback else ended.error
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,167 @@
+"""One tick of a trigger: what is recorded before its runs are made, which runs, what is recorded after. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from cloaca.polling.messages import Fire
+from cloaca.resources.meta import ObjectMeta, owned_by
+from cloaca.resources.names import keyed_run_name, run_labels, tick_run_name
+from cloaca.resources.package import RunDefaults
+from cloaca.resources.run import RunSpec, TriggerReference, WorkflowRun
+from cloaca.resources.trigger import FireIntent, PendingTick, Tick, TickOutcome, Trigger, TriggerStatus
+
+TICKS_KEPT = 20
+
+
+def intend(
+    trigger: Trigger, fires: Sequence[Fire], state: dict[str, Any] | None, fire_ids: Sequence[str]
+) -> PendingTick:
+    """The record of a tick with ``fires``, made before any of its runs: whoever comes next can finish it from that.
+
+    ``state`` is what the function's state becomes with it (None: it keeps none); ``fire_ids`` are unique, one a fire.
+    The trigger must have effective settings.
+    """
+    effective = trigger.status.effective
+    if effective is None:
+        raise ValueError(f"{trigger.ref} has no effective settings, so nothing can be fired")
+    tick = trigger.status.sequence + 1
+    return PendingTick(
+        tick=tick,
+        digest=effective.digest,
+        workflow=effective.workflow,
+        fires=tuple(
+            FireIntent(
+                name=_run_name(trigger, fire, tick, index if len(fires) > 1 else None),
+                fire_id=fire_id,
+                key=fire.key,
+                context=fire.context,
+            )
+            for index, (fire, fire_id) in enumerate(zip(fires, fire_ids, strict=True))
+        ),
+        state=state,
+    )
+
+
+def _run_name(trigger: Trigger, fire: Fire, tick: int, index: int | None) -> str:
+    if fire.key is not None:
+        return keyed_run_name(trigger.name, trigger.metadata.uid, fire.key)
+    return tick_run_name(trigger.name, tick, index)
+
+
+def needs_record(pending: PendingTick) -> bool:
+    """Whether the tick must be recorded before its runs: not for a single fire without state, whose run says it all."""
+    return len(pending.fires) != 1 or pending.state is not None
+
+
+def run_of(trigger: Trigger, pending: PendingTick, fire: FireIntent, defaults: RunDefaults) -> WorkflowRun:
+    """The run that ``fire`` makes: owned by the trigger, pinned to the archive whose function fired."""
+    package = trigger.spec.package_ref
+    return WorkflowRun(
+        metadata=ObjectMeta(
+            name=fire.name,
+            namespace=trigger.metadata.namespace,
+            labels=run_labels(package.name, trigger.name, pending.workflow),
+            owner_references=(owned_by(trigger),),
+        ),
+        spec=RunSpec(
+            workflow=pending.workflow,
+            package_ref=package,
+            digest=pending.digest,
+            context=fire.context,
+            trigger_ref=TriggerReference(name=trigger.name, uid=trigger.metadata.uid),
+            key=fire.key,
+            fire_id=fire.fire_id,
+            backoff_limit=defaults.backoff_limit,
+            active_deadline_seconds=defaults.active_deadline_seconds,
+            ttl_seconds_after_finished=defaults.ttl_seconds_after_finished,
+        ),
+    )
+
+
+def same_fire(existing: WorkflowRun, fire: FireIntent) -> bool:
+    """Whether the run under that name is this fire's own: a submission that had been applied, though nobody heard."""
+    return existing.spec.fire_id == fire.fire_id
+
+
+def fired_tick(*, time: datetime, duration: float, submitted: Sequence[str], duplicates: Sequence[str]) -> Tick:
+    """How a tick with fires ended: names of the runs that it made, and of those that existed before."""
+    if submitted:
+        reason = f"{len(duplicates)} of the fires had run before" if duplicates else ""
+        outcome = TickOutcome.FIRED
+    else:
+        outcome, reason = TickOutcome.DEDUPLICATED, f"run {duplicates[0]} exists already"
+    return Tick(
+        time=time, duration_ms=_milliseconds(duration), outcome=outcome, reason=reason, runs=tuple(submitted)[:100]
+    )
+
+
+def skipped_tick(*, time: datetime, duration: float, reason: str) -> Tick:
+    """A poll that found nothing to do."""
+    return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.SKIPPED, reason=reason[:1000])
+
+
+def error_tick(*, time: datetime, duration: float, error: str) -> Tick:
+    """A poll that failed."""
+    return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.ERROR, reason=error[:1000])
+
+
+def blocked_tick(*, time: datetime, run: str) -> Tick:
+    """A poll that was put off because ``run`` is active."""
+    return Tick(time=time, outcome=TickOutcome.BLOCKED, reason=f"run {run} is active")
+
+
+def committed(status: TriggerStatus, pending: PendingTick, *, now: datetime, submitted: Sequence[str]) -> TriggerStatus:
+    """``status`` once every run of ``pending`` exists: the state that belongs to it, its number, nothing pending."""
+    changes: dict[str, Any] = {"sequence": max(status.sequence, pending.tick), "pending": None}
+    if pending.state is not None:
+        changes["state"] = pending.state
+    if submitted:
+        changes |= {"last_run": submitted[-1], "last_fire_time": now}
+    return status.model_copy(update=changes)
+
+
+def with_ticks(status: TriggerStatus, ticks: Sequence[Tick]) -> TriggerStatus:
+    """``status`` with ``ticks`` (oldest first) in front of those it has; the newest 20 stay."""
+    if not ticks:
+        return status
+    polled = [tick.time for tick in ticks if tick.outcome is not TickOutcome.BLOCKED]
+    changes: dict[str, Any] = {"ticks": (*reversed(ticks), *status.ticks)[:TICKS_KEPT]}
+    if polled:
+        changes["last_poll_time"] = polled[-1]
+    return status.model_copy(update=changes)
+
+
+def after_success(status: TriggerStatus) -> TriggerStatus:
+    """``status`` after a poll that ended well."""
+    return status.model_copy(update={"consecutive_errors": 0, "last_error": None})
+
+
+def after_error(status: TriggerStatus, error: str) -> TriggerStatus:
+    """``status`` after a poll that failed."""
+    return status.model_copy(update={"consecutive_errors": status.consecutive_errors + 1, "last_error": error[:4096]})
+
+
+def poll_half(ours: TriggerStatus, theirs: TriggerStatus) -> TriggerStatus:
+    """``theirs`` (what the operator wrote meanwhile) with the poller's fields as in ``ours``."""
+    return theirs.model_copy(update={name: getattr(ours, name) for name in _POLL_FIELDS})
+
+
+_POLL_FIELDS = (
+    "last_poll_time",
+    "last_fire_time",
+    "next_poll_time",
+    "last_run",
+    "sequence",
+    "pending",
+    "consecutive_errors",
+    "last_error",
+    "state",
+    "ticks",
+)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

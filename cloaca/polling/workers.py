@@ -1,0 +1,228 @@
+"""Which process calls which trigger function: one for all, and one of its own for a trigger that hangs or crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cloaca.polling.messages import Ended, Fire, Request, ack_line, parse_answer, request_line
+
+log = logging.getLogger("cloaca.polling")
+
+CLEAN_POLLS = 10  # after which an offender polls in the shared worker again
+
+Publish = Callable[[tuple[Fire, ...], "dict[str, Any] | None"], Awaitable[None]]
+
+
+class WorkerProcess(Protocol):
+    """A process that runs ``cloaca.polling.worker.work``."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def kill(self) -> None:
+        """End it and everything that it started, now. Idempotent."""
+        ...
+
+    async def wait(self) -> str:
+        """Return when it has ended, with words for a person: ``exit code 3``, ``signal 9 (SIGKILL)``."""
+        ...
+
+
+StartWorker = Callable[[], Awaitable[WorkerProcess]]
+
+
+class PollFailed(Exception):
+    """The function gave no answer: it took too long, or took its process down. The message says which."""
+
+
+class _WorkerDied(Exception):
+    """The process went away while it was called. ``alone``: nothing else was being called in it."""
+
+    def __init__(self, how: str, *, alone: bool) -> None:
+        super().__init__(how)
+        self.alone = alone
+
+
+class Workers:
+    """The worker processes of one package, started when they are needed."""
+
+    def __init__(self, start: StartWorker) -> None:
+        self._start = start
+        self._shared: _Link | None = None
+        self._own: dict[str, _Link | None] = {}  # offenders; None: to be started at the next poll
+        self._clean: dict[str, int] = {}
+        self._retired: set[_Link] = set()
+        self._starting = asyncio.Lock()
+
+    async def poll(
+        self, trigger: str, config: dict[str, Any], state: dict[str, Any], timeout: float, publish: Publish
+    ) -> Ended:
+        """Call the function of ``trigger`` once. ``publish`` is awaited for what a generator yields, then it goes on.
+
+        Raises PollFailed where it takes longer than ``timeout`` seconds (between two yields, for a generator), or takes
+        its process down. A poll that was under way in a process which another function took down is made again.
+        """
+        while True:
+            link = await self._link(trigger)
+            try:
+                ended = await link.call(trigger, config, state, timeout, publish)
+            except asyncio.TimeoutError:
+                self._isolate(trigger, link)
+                raise PollFailed(f"took longer than its {timeout:g} s and was stopped") from None
+            except _WorkerDied as died:
+                known_offender = trigger in self._own
+                self._isolate(trigger, link)
+                if died.alone or known_offender:
+                    raise PollFailed(f"took its process down: {died}") from None
+                log.info("trigger %s: its worker died (%s) while several functions ran in it; again", trigger, died)
+            else:
+                self._forgive(trigger)
+                return ended
+
+    def close(self) -> None:
+        """End every worker now."""
+        for link in (self._shared, *self._own.values(), *self._retired):
+            if link is not None:
+                link.kill()
+        self._shared = None
+        self._own = dict.fromkeys(self._own)
+        self._retired.clear()
+
+    async def _link(self, trigger: str) -> _Link:
+        async with self._starting:
+            if trigger in self._own:
+                own = self._own[trigger]
+                if own is None or own.ended:
+                    own = self._own[trigger] = _Link(await self._start())
+                return own
+            if self._shared is None or self._shared.ended:
+                self._shared = _Link(await self._start())
+            return self._shared
+
+    def _isolate(self, trigger: str, link: _Link) -> None:
+        """From now on ``trigger`` has a worker of its own; the one it shared ends when the other polls in it have."""
+        self._clean[trigger] = 0
+        if self._own.get(trigger) is link:
+            link.kill()
+        self._own[trigger] = None
+        if self._shared is link:
+            self._shared = None
+            self._retired.add(link)
+            link.retire(lambda: self._retired.discard(link))
+
+    def _forgive(self, trigger: str) -> None:
+        if trigger not in self._own:
+            return
+        self._clean[trigger] += 1
+        if self._clean[trigger] >= CLEAN_POLLS:
+            own = self._own.pop(trigger)
+            if own is not None:
+                own.kill()
+
+
+@dataclass
+class _Call:
+    """One request under way."""
+
+    publish: Publish
+    answer: asyncio.Future[Ended]
+    publishing: asyncio.Task[None] | None = None
+
+
+class _Link:
+    """The conversation with one worker process."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
+        self._calls: dict[int, _Call] = {}
+        self._ids = itertools.count(1)
+        self._on_idle: Callable[[], None] | None = None
+        self.ended = False
+        self._listening = asyncio.get_running_loop().create_task(self._listen())
+
+    async def call(
+        self, trigger: str, config: dict[str, Any], state: dict[str, Any], timeout: float, publish: Publish
+    ) -> Ended:
+        loop = asyncio.get_running_loop()
+        request_id = next(self._ids)
+        call = self._calls[request_id] = _Call(publish, loop.create_future())
+        try:
+            self._process.writer.write(
+                request_line(Request(id=request_id, trigger=trigger, config=config, state=state))
+            )
+            while True:
+                done, _ = await asyncio.wait({call.answer}, timeout=timeout)
+                if done:
+                    return call.answer.result()
+                if call.publishing is None:
+                    raise asyncio.TimeoutError
+                # the store is slow, not the function: its time starts again when it goes on
+                waited: set[asyncio.Future[Any]] = {call.publishing, call.answer}
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self._calls[request_id]
+            if call.publishing is not None:
+                call.publishing.cancel()
+            if call.answer.done() and not call.answer.cancelled():
+                call.answer.exception()  # retrieved, so that asyncio does not complain
+            if not self._calls and self._on_idle is not None:
+                self._on_idle()
+
+    def kill(self) -> None:
+        self.ended = True
+        self._process.kill()
+
+    def retire(self, then: Callable[[], None]) -> None:
+        """Kill the process as soon as nothing is being called in it."""
+
+        def idle() -> None:
+            self.kill()
+            then()
+
+        self._on_idle = idle
+        if not self._calls:
+            idle()
+
+    async def _listen(self) -> None:
+        reader = self._process.reader
+        try:
+            while line := await reader.readline():
+                self._heard(parse_answer(line))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            log.warning("a worker said what no worker says, and is stopped: %s", error)
+        self.ended = True
+        self._process.kill()
+        how = await self._process.wait()
+        self._process.writer.close()
+        alone = len(self._calls) == 1
+        for call in self._calls.values():
+            if not call.answer.done():
+                call.answer.set_exception(_WorkerDied(how, alone=alone))
+
+    def _heard(self, answer: Any) -> None:
+        call = self._calls.get(answer.id)
+        if call is None:
+            return  # of a poll that was given up
+        if isinstance(answer, Ended):
+            if not call.answer.done():
+                call.answer.set_result(answer)
+            return
+        call.publishing = asyncio.get_running_loop().create_task(self._publish(answer.id, call, answer))
+
+    async def _publish(self, request_id: int, call: _Call, answer: Any) -> None:
+        try:
+            await call.publish(answer.fires, answer.state)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, the poll has failed with it
+            if not call.answer.done():
+                call.answer.set_exception(error)
+        else:
+            self._process.writer.write(ack_line(request_id))
+        finally:
+            call.publishing = None

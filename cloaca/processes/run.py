@@ -1,0 +1,148 @@
+"""Execute one WorkflowRun in this process: claim it, resume it, record it. Its exit code says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import json
+import logging
+import os
+import signal
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from cloaca.authoring.registry import Registry
+from cloaca.authoring.retry import RetryPolicy
+from cloaca.authoring.workflow import Workflow
+from cloaca.engine.execute import Stop, StopReason, Workshop, execute
+from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.errors import CloacaError
+from cloaca.resources.run import RunPhase, RunStatus, WorkflowRun
+from cloaca.store import Store, open_store
+
+log = logging.getLogger("cloaca.run")
+
+ENDED = 0
+"""A terminal phase was recorded."""
+INTERRUPTED = 75
+"""Asked to stop; what was finished is recorded, and another process resumes."""
+LOST = 76
+"""The run belongs to another process, was ended or was deleted: nothing to do here."""
+
+TASKS_AT_ONCE = 4
+_THREADS = 256
+
+
+def run(job: dict[str, Any], registry: Registry) -> int:
+    """Execute the run that ``job`` names: ``store`` (URL), ``namespace``, ``name``, ``uid``, ``attempt``, and
+    ``manifest`` (path, or None). Returns one of the exit codes of this module."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return asyncio.run(_run(job, registry))
+
+
+async def _run(job: dict[str, Any], registry: Registry) -> int:
+    store = await open_store(job["store"])
+    try:
+        seen = await store.get(WorkflowRun, job["name"], job["namespace"])
+        if seen is None or seen.metadata.uid != job["uid"] or seen.status.phase.finished:
+            return LOST
+        if seen.status.attempt != job["attempt"] - 1:
+            return LOST  # another process has claimed this attempt, or a later one
+        return await _execute(store, seen, job, registry)
+    finally:
+        await store.close()
+
+
+async def _execute(store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry) -> int:
+    journal = StoreJournal(store, seen, created=True)
+    claimed = seen.status.model_copy(update={"attempt": job["attempt"], "pod_name": job.get("pod", str(os.getpid()))})
+    workflow = registry.workflows.get(seen.spec.workflow)
+    if workflow is None:
+        known = ", ".join(sorted(registry.workflows)) or "none"
+        message = f"the package has no workflow {seen.spec.workflow!r}; it has: {known}"
+        await _record(journal, _refused(claimed, message))
+        return ENDED
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, asked.set)
+    watching = loop.create_task(_obey_signal(asked, stop, store, seen))
+    _arm_deadline(seen, stop, loop)
+    workshop = Workshop(
+        pool=concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="task"),
+        slots=asyncio.Semaphore(TASKS_AT_ONCE),
+        task_timeout=None,
+    )
+    try:
+        workflow = with_manifest(workflow, job.get("manifest"))
+        status = await execute(workflow, seen.spec.context, claimed, journal, workshop, stop)
+    except RunLost as lost:
+        log.warning("%s", lost)
+        return LOST
+    finally:
+        watching.cancel()
+    return ENDED if status.phase.finished else INTERRUPTED
+
+
+async def _record(journal: StoreJournal, status: RunStatus) -> None:
+    try:
+        await journal.write(status)
+    except RunLost as lost:
+        log.warning("%s", lost)
+
+
+async def _obey_signal(asked: asyncio.Event, stop: Stop, store: Store, run: WorkflowRun) -> None:
+    """On SIGTERM, look why: the run is to be cancelled, or only this process is to go."""
+    await asked.wait()
+    reason = StopReason.INTERRUPTED
+    try:
+        fresh = await store.get(WorkflowRun, run.name, run.metadata.namespace)
+        if fresh is not None and fresh.spec.cancel:
+            reason = StopReason.CANCELLED
+    except CloacaError as error:
+        log.warning("cannot tell why this run is to stop, so it will be resumed: %s", error)
+    stop.request(reason)
+
+
+def _arm_deadline(run: WorkflowRun, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+    """The deadline counts from the first start, over all attempts."""
+    seconds = run.spec.active_deadline_seconds
+    if seconds is None:
+        return
+    used = 0.0
+    if run.status.started_at is not None:
+        used = (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
+    loop.call_later(max(0.0, seconds - used), stop.request, StopReason.DEADLINE)
+
+
+def _refused(status: RunStatus, message: str) -> RunStatus:
+    now = datetime.now(timezone.utc)
+    return status.model_copy(
+        update={"phase": RunPhase.FAILED, "started_at": now, "finished_at": now, "message": message}
+    )
+
+
+def with_manifest(workflow: Workflow, manifest: str | None) -> Workflow:
+    """``workflow`` with the retries and time limits that the manifest states: it is what was reviewed and deployed.
+
+    What the manifest leaves out stays as the decorators have it.
+    """
+    if manifest is None:
+        return workflow
+    stated = {task["id"]: task for task in json.loads(Path(manifest).read_bytes()).get("tasks", ())}
+    tasks = {}
+    for task_id, definition in workflow.tasks.items():
+        entry = stated.get(task_id, {})
+        changes: dict[str, Any] = {}
+        if "retries" in entry and entry["retries"] != definition.retry.max_attempts:
+            changes["retry"] = _with_retries(definition.retry, entry["retries"])
+        if entry.get("timeout_seconds") is not None:
+            changes["timeout_seconds"] = float(entry["timeout_seconds"])
+        tasks[task_id] = replace(definition, **changes) if changes else definition
+    return replace(workflow, tasks=tasks)
+
+
+def _with_retries(policy: RetryPolicy, retries: int) -> RetryPolicy:
+    return replace(policy, max_attempts=retries)
