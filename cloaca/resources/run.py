@@ -105,7 +105,7 @@ class RunSpec(Schema):
     fire_id: str | None = Field(default=None, max_length=253)
     """Tells a repeated submission of one fire from another fire that took the name; unset: submitted by hand."""
     replay_of: ObjectName | None = None
-    """Name of the run whose context this one repeats; unset: it is no replay."""
+    """Name of the run that this one repeats; whoever submits it copies the context. Unset: it is no replay."""
     cancel: bool = Field(
         default=False,
         json_schema_extra=cel(("self || !oldSelf", "cancel cannot be taken back: submit a new run, as a replay")),
