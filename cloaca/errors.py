@@ -56,7 +56,11 @@ class AgreementError(PackageError, ValueError):
 
 
 class LoadError(PackageError):
-    """Importing the entry module failed; the message carries the end of the traceback."""
+    """Importing the entry module failed; ``traceback_text`` says where, if the code got that far."""
+
+    def __init__(self, message: str, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
 
 
 class SourceError(PackageError):
