@@ -261,8 +261,8 @@ def test_a_missing_reference_is_told_with_the_field_and_the_nearest_name() -> No
             "'default'; apply it first; did you mean 'data-ingest'?"
         ),
         (
-            "WorkflowRun default/once: spec.triggerRef.name: there is no Trigger 'inbox2' in namespace 'default'; apply "
-            "it first; did you mean 'inbox'?"
+            "WorkflowRun default/once: spec.triggerRef.name: there is no Trigger 'inbox2' in namespace 'default'; "
+            "apply it first; did you mean 'inbox'?"
         ),
         (
             "WorkflowRun default/once: spec.replayOf: there is no WorkflowRun 'earlier' in namespace 'default'; apply "
