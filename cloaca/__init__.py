@@ -1,11 +1,10 @@
 """Cloacina: workflows and the triggers that fire them, written in Python.
 
-Importing this package is cheap: what needs a database is loaded when it is first used.
+Importing this package is cheap: what needs a database is loaded when it is first used. Modules that set
+``TYPE_CHECKING = False`` instead of importing it keep the whole of ``typing`` out of the programs that we run in.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.retry import BackoffStrategy, RetryCondition, RetryPolicy
@@ -21,15 +20,19 @@ from cloaca.authoring.workflow import (
 )
 from cloaca.errors import CloacaError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca.engine.config import DefaultRunnerConfig
     from cloaca.engine.handle import TaskHandle
-    from cloaca.engine.runner import DefaultRunner, DefaultRunnerConfig, WorkflowResult
+    from cloaca.engine.runner import DefaultRunner, WorkflowResult
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "DefaultRunner": "cloaca.engine.runner",
-    "DefaultRunnerConfig": "cloaca.engine.runner",
+    "DefaultRunnerConfig": "cloaca.engine.config",
     "WorkflowResult": "cloaca.engine.runner",
     "TaskHandle": "cloaca.engine.handle",
 }
@@ -43,6 +46,10 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     raise AttributeError(f"module 'cloaca' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 def hello_world() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 from cloaca.errors import ContextError, ContextKeyError
 
-_SCALARS = (str, int, bool, type(None))
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+_LARGEST = 10**4000  # longer integers are refused by Python's own JSON reader
 _DEPTH = 100  # deeper nesting is a cycle or a mistake, and would exhaust parsers on the other side
 
 
@@ -21,20 +22,18 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     kind = type(value)
     if kind is str:
         return _text(value, where)
-    if kind in _SCALARS:
+    if kind is bool or value is None:
         return value
-    if kind is float:
-        if value - value != 0.0:  # NaN and both infinities
-            raise ContextError(f"{where} is {value!r}: JSON has no such number; use None or a string")
-        return value
+    if kind is int or kind is float:
+        return _number(value, where)
     if depth >= _DEPTH:
         raise ContextError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
-    if isinstance(value, Context):
-        return plain(value.to_dict(), where, depth)
-    if isinstance(value, Mapping):
-        return {_key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{where}[{index}]", depth + 1) for index, item in enumerate(value)]
+    if isinstance(value, Context):
+        value = value._data
+    if isinstance(value, dict) or _is_mapping(value):
+        return {_key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
     if isinstance(value, (str, int)):  # subclasses, such as str enums and IntEnum
         return plain(str.__str__(value) if isinstance(value, str) else int(value), where, depth)
     if isinstance(value, float):  # numpy.float64 among them
@@ -45,10 +44,25 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     )
 
 
+def _is_mapping(value: object) -> bool:
+    from collections.abc import Mapping  # any program that has one has imported this already
+
+    return isinstance(value, Mapping)
+
+
 def _key(key: Any, where: str) -> str:
     if not isinstance(key, str):
         raise ContextError(f"{where} has the key {key!r} of type {type(key).__qualname__}: JSON keys are strings")
     return _text(str.__str__(key), f"a key of {where}")
+
+
+def _number(value: float, where: str) -> float:
+    if isinstance(value, int):
+        if not -_LARGEST < value < _LARGEST:
+            raise ContextError(f"{where} is an integer of more than 4000 digits: store it as a string")
+    elif value - value != 0.0:  # NaN and both infinities
+        raise ContextError(f"{where} is {value!r}: JSON has no such number; use None or a string")
+    return value
 
 
 def _text(value: str, where: str) -> str:
@@ -107,24 +121,28 @@ class Context:
 
     def update_from_dict(self, data: Mapping[str, Any]) -> None:
         """Set every key of ``data``; all of them or, where one is refused, none."""
-        if not isinstance(data, (Mapping, Context)):
-            raise ContextError(f"a context is made from a dict, not from {type(data).__qualname__}")
         items = data._data if isinstance(data, Context) else data
+        if not isinstance(items, dict) and not _is_mapping(items):
+            raise ContextError(f"a context is made from a dict, not from {type(data).__qualname__}")
         checked = {
             (name := _key(key, "the context")): plain(value, f"context value {name!r}") for key, value in items.items()
         }
         self._data.update(checked)
 
     def to_json(self) -> str:
-        """As JSON text."""
-        return json.dumps(self._data, allow_nan=False)
+        """As JSON text. Raises ContextError where a nested value was changed into what JSON cannot hold."""
+        import json
+
+        return json.dumps(plain(self, "context"), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Context:
         """The context that ``to_json`` wrote. Raises ContextError for text that is no JSON object."""
+        import json
+
         try:
             data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ContextError(f"this is not JSON: {error}") from error
         if not isinstance(data, dict):
             raise ContextError(f"a context is a JSON object, not a {type(data).__name__}")

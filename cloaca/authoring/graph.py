@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
-Dependencies = Mapping[str, Sequence[str]]  # task id -> ids that it waits for
+    Dependencies = Mapping[str, Sequence[str]]  # task id -> ids that it waits for
 
 
 def unknown_dependencies(dependencies: Dependencies) -> list[tuple[str, str]]:

@@ -1,63 +1,72 @@
-"""What a function of an author's can be called with, read from its code object; nothing is called."""
+"""What a function of an author's can be called with; nothing is called."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from cloaca.authoring.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _VARARGS = 0x04
-_COROUTINE = 0x80
 _GENERATOR = 0x20
+_COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200
 
 
-def positional_parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of the parameters that a caller passes by position, without ``self`` of a bound method.
+class Parameters(Value):
+    """What a caller passes, and what comes back when it is called."""
 
-    ``*args`` and keyword-only parameters are left out. A callable without Python code (a builtin, a C function) has
-    none that could be named.
-    """
-    target = _unwrapped(function)
-    code = getattr(target, "__code__", None)
+    positional: tuple[str, ...]  # by position, without the ``self`` of a bound method
+    required: tuple[str, ...]  # those of them that have no default
+    required_keywords: tuple[str, ...] = ()  # which no caller of ours passes
+    any_number: bool = False  # *args, or a callable of which nothing is known
+    is_async: bool = False  # calling it gives a coroutine
+    is_generator: bool = False  # calling it gives a generator, async or not
+
+
+def parameters_of(function: Callable[..., Any]) -> Parameters:
+    """Read from the function's code object, which costs nothing; from ``inspect`` for partials and other objects."""
+    code = getattr(function, "__code__", None)
     if code is None:
-        return ()
+        return _inspected(function)
     names: tuple[str, ...] = code.co_varnames[: code.co_argcount]
-    return names[1:] if getattr(target, "__self__", None) is not None else names
+    if getattr(function, "__self__", None) is not None:
+        names = names[1:]
+    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    defaults = getattr(function, "__defaults__", None) or ()
+    keyword_defaults = getattr(function, "__kwdefaults__", None) or {}
+    return Parameters(
+        positional=names,
+        required=names[: max(0, len(names) - len(defaults))],
+        required_keywords=tuple(name for name in keywords if name not in keyword_defaults),
+        any_number=bool(code.co_flags & _VARARGS),
+        is_async=bool(code.co_flags & _COROUTINE),
+        is_generator=bool(code.co_flags & (_GENERATOR | _ASYNC_GENERATOR)),
+    )
 
 
-def required_parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Those of ``positional_parameters`` that have no default."""
-    names = positional_parameters(function)
-    defaults = getattr(_unwrapped(function), "__defaults__", None) or ()
-    return names[: len(names) - len(defaults)]
+def _inspected(function: Callable[..., Any]) -> Parameters:
+    import inspect  # slow to import, and few authors decorate anything but a function
 
-
-def takes_any_number(function: Callable[..., Any]) -> bool:
-    """Whether the function has ``*args``."""
-    return _has_flag(function, _VARARGS)
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine."""
-    return _has_flag(function, _COROUTINE)
-
-
-def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a generator, async or not."""
-    return _has_flag(function, _GENERATOR) or _has_flag(function, _ASYNC_GENERATOR)
-
-
-def _has_flag(function: Callable[..., Any], flag: int) -> bool:
-    code = getattr(_unwrapped(function), "__code__", None)
-    return code is not None and bool(code.co_flags & flag)
-
-
-def _unwrapped(function: Callable[..., Any]) -> Any:
-    """The Python function behind partials and callable objects (decorators' ``__wrapped__`` is left alone: the
-    wrapper is what gets called)."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not hasattr(function, "__code__") and not isinstance(function, type):
-        return getattr(function, "__call__", function)  # noqa: B004  # the method itself is wanted, to read its code
-    return function
+    called = function
+    while hasattr(called, "func") and hasattr(called, "args"):  # functools.partial
+        called = called.func
+    if not hasattr(called, "__code__") and not isinstance(called, type):
+        called = type(called).__call__
+    is_async = inspect.iscoroutinefunction(called)
+    is_generator = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+    try:
+        given = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (ValueError, TypeError):  # a C function that does not say
+        return Parameters((), (), any_number=True, is_async=is_async, is_generator=is_generator)
+    positional = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return Parameters(
+        positional=tuple(p.name for p in positional),
+        required=tuple(p.name for p in positional if p.default is p.empty),
+        required_keywords=tuple(p.name for p in given if p.kind is p.KEYWORD_ONLY and p.default is p.empty),
+        any_number=any(p.kind is p.VAR_POSITIONAL for p in given),
+        is_async=is_async,
+        is_generator=is_generator,
+    )

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TypeVar
-
+from cloaca.authoring.value import Value
 from cloaca.errors import DefinitionError
 
-E = TypeVar("E", bound=Enum)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeVar
+
+    W = TypeVar("W", bound=str)
+    Backoff = Literal["fixed", "linear", "exponential"]
+    RetryWhen = Literal["never", "transient", "all", "pattern"]
+
+_BACKOFFS: tuple[Backoff, ...] = ("fixed", "linear", "exponential")
+_CONDITIONS: tuple[RetryWhen, ...] = ("never", "transient", "all")  # those that need no more than their name
 
 
-class Backoff(str, Enum):
-    """How the delay grows from one retry to the next."""
-
-    FIXED = "fixed"
-    LINEAR = "linear"
-    EXPONENTIAL = "exponential"
-
-
-class RetryWhen(str, Enum):
-    """Which errors are worth another try."""
-
-    NEVER = "never"
-    TRANSIENT = "transient"
-    """Connection and time-out errors."""
-    ALL = "all"
-    PATTERN = "pattern"
-    """Errors whose text contains one of the patterns."""
-
-
-_BACKOFFS = tuple(Backoff)
-_NAMED_CONDITIONS = (RetryWhen.NEVER, RetryWhen.TRANSIENT, RetryWhen.ALL)
-
-
-@dataclass(frozen=True)
-class BackoffStrategy:
+class BackoffStrategy(Value):
     """How the delay grows; made with ``fixed()``, ``linear()`` or ``exponential()``."""
 
     kind: Backoff
@@ -46,23 +27,22 @@ class BackoffStrategy:
     @staticmethod
     def fixed() -> BackoffStrategy:
         """The same delay each time."""
-        return BackoffStrategy(Backoff.FIXED)
+        return BackoffStrategy("fixed")
 
     @staticmethod
     def linear(multiplier: float = 1.0) -> BackoffStrategy:
         """The n-th retry waits n × multiplier × the initial delay."""
-        return BackoffStrategy(Backoff.LINEAR, multiplier=_positive(multiplier, "multiplier"))
+        return BackoffStrategy("linear", multiplier=_positive(multiplier, "multiplier"))
 
     @staticmethod
     def exponential(base: float = 2.0, multiplier: float = 1.0) -> BackoffStrategy:
         """The n-th retry waits base ** (n - 1) × multiplier × the initial delay."""
         return BackoffStrategy(
-            Backoff.EXPONENTIAL, base=_positive(base, "base"), multiplier=_positive(multiplier, "multiplier")
+            "exponential", base=_positive(base, "base"), multiplier=_positive(multiplier, "multiplier")
         )
 
 
-@dataclass(frozen=True)
-class RetryCondition:
+class RetryCondition(Value):
     """Which errors are worth another try."""
 
     kind: RetryWhen
@@ -71,17 +51,17 @@ class RetryCondition:
     @staticmethod
     def never() -> RetryCondition:
         """No error is."""
-        return RetryCondition(RetryWhen.NEVER)
+        return RetryCondition("never")
 
     @staticmethod
     def transient_only() -> RetryCondition:
         """Connection and time-out errors."""
-        return RetryCondition(RetryWhen.TRANSIENT)
+        return RetryCondition("transient")
 
     @staticmethod
     def all_errors() -> RetryCondition:
         """Every error."""
-        return RetryCondition(RetryWhen.ALL)
+        return RetryCondition("all")
 
     @staticmethod
     def error_pattern(patterns: list[str] | str) -> RetryCondition:
@@ -89,21 +69,20 @@ class RetryCondition:
         given = (patterns,) if isinstance(patterns, str) else tuple(patterns)
         if not given or not all(given):
             raise DefinitionError("error_pattern needs at least one text, and none of them empty")
-        return RetryCondition(RetryWhen.PATTERN, given)
+        return RetryCondition("pattern", given)
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
+class RetryPolicy(Value):
     """When and how often a failed task is tried again. Delays in milliseconds."""
 
     max_attempts: int = 3
     """Retries after the first try; 0: none."""
-    backoff: BackoffStrategy = BackoffStrategy(Backoff.EXPONENTIAL)
+    backoff: BackoffStrategy = BackoffStrategy("exponential")
     initial_delay_ms: int = 1000
     max_delay_ms: int = 60_000
     jitter: bool = True
     """Whether up to a quarter of the delay is added at random, so that tasks which failed together part."""
-    condition: RetryCondition = RetryCondition(RetryWhen.ALL)
+    condition: RetryCondition = RetryCondition("all")
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "initial_delay_ms", "max_delay_ms"):
@@ -157,7 +136,9 @@ class RetryPolicyBuilder:
         return self._policy
 
     def _with(self, **changes: object) -> RetryPolicyBuilder:
-        return RetryPolicyBuilder(replace(self._policy, **changes))  # type: ignore[arg-type]  # checked by the policy
+        from dataclasses import replace  # slow to import, and few build a policy
+
+        return RetryPolicyBuilder(replace(self._policy, **changes))  # type: ignore[arg-type]  # the policy checks them
 
 
 def policy_from_arguments(
@@ -179,18 +160,18 @@ def policy_from_arguments(
         jitter=default.jitter if jitter is None else jitter,
         condition=default.condition
         if condition is None
-        else RetryCondition(_one_of(_NAMED_CONDITIONS, condition, "retry_condition")),
+        else RetryCondition(_one_of(_CONDITIONS, condition, "retry_condition")),
     )
 
 
-def _one_of(accepted: Sequence[E], value: str, argument: str) -> E:
-    for member in accepted:
-        if member.value == value:
-            return member
-    raise DefinitionError(f"{argument} is {value!r}, but must be one of {', '.join(m.value for m in accepted)}")
+def _one_of(accepted: tuple[W, ...], value: str, argument: str) -> W:
+    for word in accepted:
+        if word == value:
+            return word
+    raise DefinitionError(f"{argument} is {value!r}, but must be one of {', '.join(accepted)}")
 
 
 def _positive(value: float, name: str) -> float:
-    if not isinstance(value, (int, float)) or not value > 0:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise DefinitionError(f"backoff {name} is {value!r}, but must be a number above 0")
     return value

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from cloaca.authoring import parameters
+from cloaca.authoring.parameters import parameters_of
 from cloaca.authoring.retry import RetryPolicy, policy_from_arguments
+from cloaca.authoring.value import Value
 from cloaca.errors import DefinitionError
 
-F = TypeVar("F", bound=Callable[..., Any])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeVar
 
-Dependency = str | Callable[..., Any]  # a task's id, or the function that @task decorated
+    F = TypeVar("F", bound=Callable[..., Any])
+    Dependency = str | Callable[..., Any]  # a task's id, or the function that @task decorated
 
 _HANDLE_NAMES = ("handle", "task_handle")
-_FORBIDDEN_IN_IDS = frozenset("\0\n\r/")
+_LONGEST_ID = 253
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskDefinition:
+class TaskDefinition(Value):
     """One task: what to call, after which others, and what to do when it fails."""
 
     id: str
     function: Callable[..., Any]
     dependencies: tuple[str, ...] = ()
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float | None = None  # None: the runner's own limit holds
     on_success: Callable[..., Any] | None = None
     on_failure: Callable[..., Any] | None = None
@@ -47,33 +47,32 @@ def define_task(
     if not callable(function):
         raise DefinitionError(f"@task decorates a function, not {type(function).__qualname__} {function!r}")
     task_id = checked_task_id(getattr(function, "__name__", None) if id is None else id)
-    names = parameters.positional_parameters(function)
-    takes_handle = len(names) > 1 and names[1] in _HANDLE_NAMES
-    required = parameters.required_parameters(function)
-    if not names and not parameters.takes_any_number(function) and hasattr(function, "__code__"):
+    takes = parameters_of(function)
+    takes_handle = len(takes.positional) > 1 and takes.positional[1] in _HANDLE_NAMES
+    if not takes.positional and not takes.any_number:
         raise DefinitionError(f"task {task_id!r}: the function takes no argument, but is called with the context")
-    if len(required) > 1 + takes_handle:
+    if len(takes.required) > 1 + takes_handle or takes.required_keywords:
         raise DefinitionError(
-            f"task {task_id!r}: the function needs {', '.join(required)}; a task takes the context and, if it wants, "
-            "a second parameter named 'handle'"
+            f"task {task_id!r}: the function needs {', '.join(takes.required + takes.required_keywords)}; a task takes "
+            "the context and, if it wants, a second parameter named 'handle'"
         )
     for name, callback in (("on_success", on_success), ("on_failure", on_failure)):
         if callback is not None and not callable(callback):
             raise DefinitionError(f"task {task_id!r}: {name} is {callback!r}, which cannot be called")
-    if timeout_seconds is not None and not timeout_seconds > 0:
+    if timeout_seconds is not None and not (isinstance(timeout_seconds, (int, float)) and timeout_seconds > 0):
         raise DefinitionError(f"task {task_id!r}: timeout_seconds is {timeout_seconds!r}, but must be above 0")
-    if parameters.is_generator(function):
+    if takes.is_generator:
         raise DefinitionError(f"task {task_id!r}: the function is a generator; a task returns its context or None")
     return TaskDefinition(
         id=task_id,
         function=function,
-        dependencies=tuple(dict.fromkeys(_dependency_id(task_id, item) for item in dependencies or ())),
+        dependencies=_dependency_ids(task_id, dependencies or ()),
         retry=retry,
         timeout_seconds=timeout_seconds,
         on_success=on_success,
         on_failure=on_failure,
         takes_handle=takes_handle,
-        is_async=parameters.is_async(function),
+        is_async=takes.is_async,
     )
 
 
@@ -81,9 +80,16 @@ def checked_task_id(task_id: object) -> str:
     """``task_id``, if it can name a task; else raises DefinitionError."""
     if not isinstance(task_id, str) or not task_id.strip():
         raise DefinitionError(f"a task's id is a text that is not empty, not {task_id!r}")
-    if len(task_id) > 253 or _FORBIDDEN_IN_IDS & set(task_id):
-        raise DefinitionError(f"task id {task_id!r}: at most 253 characters, without '/', NUL and line breaks")
+    if len(task_id) > _LONGEST_ID or not task_id.isprintable():
+        raise DefinitionError(f"task id {task_id!r}: at most {_LONGEST_ID} characters, all of them printable")
     return task_id
+
+
+def _dependency_ids(task_id: str, dependencies: Sequence[Dependency]) -> tuple[str, ...]:
+    """In the order given, without repeats."""
+    if isinstance(dependencies, str):
+        raise DefinitionError(f"task {task_id!r}: dependencies is a list: write dependencies=[{dependencies!r}]")
+    return tuple(dict.fromkeys(_dependency_id(task_id, item) for item in dependencies))
 
 
 def _dependency_id(task_id: str, dependency: Dependency) -> str:
@@ -155,8 +161,10 @@ def task(
                 "`with cloaca.WorkflowBuilder(name) as builder:`"
             )
         builder.define(definition)
-        if hasattr(function, "__dict__"):
+        try:
             setattr(function, _ATTRIBUTE, definition)
+        except AttributeError:  # a bound method or a builtin: other tasks depend on it by its id
+            return function
         return function
 
     return decorate

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
-from cloaca.authoring import parameters
 from cloaca.authoring.context import Context
 from cloaca.authoring.duration import parse_duration
+from cloaca.authoring.parameters import Parameters, parameters_of
 from cloaca.authoring.registry import active_registry
+from cloaca.authoring.value import Value
 from cloaca.errors import DefinitionError
 
-F = TypeVar("F", bound=Callable[..., Any])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 MINIMUM_INTERVAL = 0.1  # seconds
 
@@ -55,8 +57,7 @@ class TriggerResult:
         return f"TriggerResult.Fire({self.context!r}{'' if self.key is None else f', key={self.key!r}'})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class TriggerDefinition:
+class TriggerDefinition(Value):
     """One trigger: which function is polled, how often, and what it is called with."""
 
     name: str
@@ -96,7 +97,8 @@ def trigger(
     def decorate(function: F) -> F:
         if not callable(function) or isinstance(function, type):
             raise DefinitionError(f"@trigger decorates a function, not {type(function).__qualname__} {function!r}")
-        trigger_name: str = name or getattr(function, "__name__", type(function).__qualname__)
+        trigger_name = name or str(getattr(function, "__name__", type(function).__qualname__))
+        takes = parameters_of(function)
         active_registry().add_trigger(
             TriggerDefinition(
                 name=trigger_name,
@@ -104,8 +106,8 @@ def trigger(
                 workflow=workflow,
                 poll_interval=poll_interval,
                 allow_concurrent=bool(allow_concurrent),
-                arguments=_arguments(trigger_name, function),
-                is_async=parameters.is_async(function),
+                arguments=_arguments(trigger_name, takes),
+                is_async=takes.is_async,
             )
         )
         return function
@@ -113,12 +115,12 @@ def trigger(
     return decorate
 
 
-def _arguments(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
-    names = parameters.positional_parameters(function)
-    required = parameters.required_parameters(function)
-    if len(names) == 1 and names[0] not in _BY_NAME and required:
+def _arguments(name: str, takes: Parameters) -> tuple[str, ...]:
+    names = takes.positional
+    if len(names) == 1 and names[0] not in _BY_NAME and takes.required and not takes.required_keywords:
         return ("config",)  # one parameter of any name is the config, as programs for the other implementation have it
-    surplus = [parameter for parameter in required if parameter not in _BY_NAME]
+    surplus = [parameter for parameter in takes.required + takes.required_keywords if parameter not in _BY_NAME]
+    surplus += [parameter for parameter in takes.required_keywords if parameter in _BY_NAME]
     if surplus:
         raise DefinitionError(
             f"trigger {name!r}: the function needs {', '.join(surplus)}; a trigger takes nothing, "

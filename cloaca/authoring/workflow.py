@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import CodeType, MappingProxyType, TracebackType
-from typing import Any
+from contextvars import ContextVar
+from types import CodeType, MappingProxyType
 
 from cloaca.authoring import graph
 from cloaca.authoring.registry import active_registry
 from cloaca.authoring.task import TaskDefinition, definition_of
+from cloaca.authoring.value import Value
 from cloaca.errors import DefinitionError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
 
-@dataclass(frozen=True)
-class TaskNamespace:
+
+class TaskNamespace(Value):
     """Where a task belongs: tenant, package, workflow, task."""
 
     tenant_id: str = "public"
@@ -28,8 +30,7 @@ class TaskNamespace:
         return f"{self.tenant_id}::{self.package_name}::{self.workflow_id}::{self.task_id}"
 
 
-@dataclass(frozen=True)
-class WorkflowContext:
+class WorkflowContext(Value):
     """Tenant, package and workflow that a builder builds for."""
 
     tenant_id: str
@@ -41,18 +42,22 @@ class WorkflowContext:
         return (self.tenant_id, self.package_name, self.workflow_id)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Workflow:
+class Workflow(Value):
     """A validated graph of tasks under a name."""
 
     name: str
     tasks: Mapping[str, TaskDefinition]
     description: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = MappingProxyType({})
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # it is registered and passed around, never compared
 
     @property
     def version(self) -> str:
         """Hash of the content: equal for equal definitions, another one when tasks or description differ."""
+        import hashlib  # costs every program that imports cloaca some milliseconds, and few ask for a version
+
         digest = hashlib.sha256()
         for part in _content(self):
             encoded = part.encode()
@@ -130,7 +135,9 @@ class WorkflowBuilder:
         """Take a task that was just decorated. Raises DefinitionError if another one has its id."""
         present = self._tasks.get(definition.id)
         if present is not None and present.function is not definition.function:
-            raise DefinitionError(f"workflow {self.name!r} has two tasks with the id {definition.id!r}")
+            raise DefinitionError(
+                f"workflow {self.name!r} has two tasks with the id {definition.id!r}: give one another id"
+            )
         self._tasks[definition.id] = definition
 
     def add_task(self, task: str | Callable[..., Any]) -> None:
@@ -144,7 +151,7 @@ class WorkflowBuilder:
             if found is None:
                 raise DefinitionError(f"{task!r} must be either a string task ID or a function object that has @task")
             definition = found
-        self._tasks[definition.id] = definition
+        self.define(definition)
 
     def build(self) -> Workflow:
         """The workflow, validated; it is not registered. Raises DefinitionError (a ValueError)."""
@@ -158,30 +165,24 @@ class WorkflowBuilder:
         return workflow
 
     def __enter__(self) -> WorkflowBuilder:
-        _builders().append(self)
+        _builders.set((*_builders.get(), self))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _builders().remove(self)
+        _builders.set(tuple(builder for builder in _builders.get() if builder is not self))
         if kind is None:  # a block that raised registers nothing
             active_registry().add_workflow(self.build())
 
 
-_local = threading.local()  # two threads may each define a workflow at the same time
-
-
-def _builders() -> list[WorkflowBuilder]:
-    if not hasattr(_local, "builders"):
-        _local.builders = []
-    builders: list[WorkflowBuilder] = _local.builders
-    return builders
+_builders: ContextVar[tuple[WorkflowBuilder, ...]] = ContextVar("cloaca_builders", default=())
+"""The open ``with`` blocks, innermost last; a context variable, since two threads may each define a workflow."""
 
 
 def current_builder() -> WorkflowBuilder | None:
     """The builder of the innermost ``with`` block of this thread, or None outside of any."""
-    builders = _builders()
+    builders = _builders.get()
     return builders[-1] if builders else None
 
 
@@ -217,5 +218,14 @@ def _code(code: CodeType | None) -> str:
     """What a function does, without what differs between equal definitions (addresses, files, lines)."""
     if code is None:
         return ""
-    constants = [_code(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"
+    return f"{code.co_code.hex()} {code.co_names} {_constant(code.co_consts)}"
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, frozenset):  # its order differs from process to process
+        return str(sorted(_constant(item) for item in value))
+    if isinstance(value, tuple):
+        return str([_constant(item) for item in value])
+    return repr(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cloaca.authoring.retry import Backoff, RetryCondition, RetryPolicy, RetryWhen
+from cloaca.authoring.retry import RetryCondition, RetryPolicy
+from cloaca.errors import ContextError, TaskResultError
 
 JITTER = 0.25  # the largest part of a delay that chance adds
 
@@ -10,7 +11,8 @@ JITTER = 0.25  # the largest part of a delay that chance adds
 def retry_delay(policy: RetryPolicy, failures: int, error: BaseException, chance: float) -> float | None:
     """Seconds until the next try, or None: the task has failed for good.
 
-    ``failures`` counts the tries that failed, from 1; ``chance`` is a number in [0, 1).
+    ``failures`` counts the tries that failed, from 1; ``chance`` is a number in [0, 1). The delay never exceeds the
+    policy's largest.
 
     >>> retry_delay(RetryPolicy(jitter=False), 2, OSError("gone"), 0.0)
     2.0
@@ -18,9 +20,9 @@ def retry_delay(policy: RetryPolicy, failures: int, error: BaseException, chance
     if failures > policy.max_attempts or not worth_retrying(policy.condition, error):
         return None
     strategy = policy.backoff
-    if strategy.kind is Backoff.FIXED:
+    if strategy.kind == "fixed":
         factor = 1.0
-    elif strategy.kind is Backoff.LINEAR:
+    elif strategy.kind == "linear":
         factor = failures * strategy.multiplier
     else:
         factor = _power(strategy.base, failures - 1) * strategy.multiplier
@@ -31,12 +33,12 @@ def retry_delay(policy: RetryPolicy, failures: int, error: BaseException, chance
 
 
 def worth_retrying(condition: RetryCondition, error: BaseException) -> bool:
-    """Whether the condition covers ``error``."""
-    if condition.kind is RetryWhen.NEVER:
+    """Whether the condition covers ``error``; none covers a result that cannot be kept, which no try makes better."""
+    if condition.kind == "never" or isinstance(error, (ContextError, TaskResultError)):
         return False
-    if condition.kind is RetryWhen.TRANSIENT:
+    if condition.kind == "transient":
         return is_transient(error)
-    if condition.kind is RetryWhen.PATTERN:
+    if condition.kind == "pattern":
         text = f"{type(error).__name__}: {error}".lower()
         return any(pattern.lower() in text for pattern in condition.patterns)
     return True
