@@ -1,0 +1,1 @@
+"""The operator: reconciles packages, triggers and runs, on a laptop and on a cluster."""

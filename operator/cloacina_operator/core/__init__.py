@@ -1,0 +1,1 @@
+"""What is decided, and nothing else. Pure: no I/O, no clock, no logging."""

@@ -1,0 +1,320 @@
+"""Decide about one CloacinaPackage. Pure: no I/O, no clock, no logging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloaca.authoring.duration import parse_duration
+from cloaca.resources import CloacinaPackage, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
+from cloaca.resources.conditions import PackageCondition, PackageReason, set_condition, without_condition
+from cloaca.resources.names import trigger_labels, trigger_object_name
+from cloaca.resources.package import (
+    ActivePackage,
+    CandidatePackage,
+    HistoryEntry,
+    TaskEntry,
+    TriggerCreation,
+    TriggerEntry,
+    WorkflowEntry,
+)
+from cloaca.resources.trigger import PackageReference
+from cloacina_operator.core.plan import Action, CreateTrigger, EnsurePoller, Fetch, Inspect, Plan, StopPoller
+
+PackagePlan = Plan[PackageStatus]
+
+HISTORY_KEPT = 10
+_IMPORTING = "importing the code to compare names"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """The source gave these bytes, and they are in the store."""
+
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchFailed:
+    """The source gave nothing usable."""
+
+    reason: str
+    message: str
+    retry_at: datetime | None  # None: not before the spec changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """What an archive was refused for: a reason of the Agreed condition, and all faults in words."""
+
+    reason: str
+    message: str
+    version: str | None  # None: not even that could be read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What an archive holds, agreed between manifest and code."""
+
+    version: str
+    workflows: tuple[WorkflowEntry, ...]
+    tasks: tuple[TaskEntry, ...]
+    triggers: tuple[TriggerEntry, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Nobody looked at the archive yet. ``version`` is what its manifest says, once that was read."""
+
+    version: str | None = None
+    inspecting: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollerState:
+    """The package's poller."""
+
+    digest: str
+    failure: str | None = None  # None: it polls, or is about to
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedPackage:
+    """Everything that the decision may see."""
+
+    package: CloacinaPackage
+    fetch: Fetched | FetchFailed | None  # of what the spec asks for now; None: not tried yet
+    verdict: Accepted | Refused | Unread | None  # on what was fetched; None: nothing was
+    polled: frozenset[str]  # trigger names (as in decorators) of this package that have a Trigger object
+    poller: PollerState | None  # None: there is none
+    now: datetime
+
+
+def plan(observed: ObservedPackage) -> PackagePlan:
+    """Fetch, verify, agree, accept, then poll. A bad archive never takes down the one that is active."""
+    steps = _Steps(observed)
+    if observed.package.spec.suspend:
+        steps.suspended()
+    else:
+        steps.source()
+        steps.polling()
+    return steps.plan()
+
+
+class _Steps:
+    """Collects what one plan says: conditions in order, the fields of the status, actions."""
+
+    def __init__(self, observed: ObservedPackage) -> None:
+        self._observed = observed
+        self._status = observed.package.status
+        self._conditions = observed.package.status.conditions
+        self._changes: dict[str, Any] = {}
+        self._actions: list[Action] = []
+        self._requeue: timedelta | None = None
+
+    def plan(self) -> PackagePlan:
+        changes = {
+            **self._changes,
+            "conditions": self._conditions,
+            "observed_generation": self._observed.package.metadata.generation,
+        }
+        status = self._status.model_copy(update=changes)
+        return Plan(status=status, actions=tuple(self._actions), requeue_after=self._requeue)
+
+    # --- the archive
+
+    def suspended(self) -> None:
+        said = "suspended: set spec.suspend to false to go on"
+        self._set(PackageCondition.POLLING, False, PackageReason.SUSPENDED, said)
+        self._ready(False, PackageReason.SUSPENDED, said, stalled=False)
+        if self._observed.poller is not None:
+            self._actions.append(StopPoller())
+
+    def source(self) -> None:
+        """From the source to an accepted archive, as far as it has come."""
+        fetch = self._observed.fetch
+        if fetch is None:
+            if self._active is None:
+                self._set(PackageCondition.FETCHED, None, PackageReason.FETCHING, "getting the archive")
+            self._progress(PackageReason.FETCHING, "getting the archive")
+            self._actions.append(Fetch())
+        elif isinstance(fetch, FetchFailed):
+            self._fetch_failed(fetch)
+        else:
+            self._set(PackageCondition.FETCHED, True, PackageReason.FETCHED, f"digest {fetch.digest}")
+            self._verify(fetch.digest)
+
+    def _fetch_failed(self, failed: FetchFailed) -> None:
+        if failed.reason == PackageReason.DIGEST_MISMATCH:
+            self._set(PackageCondition.VERIFIED, False, failed.reason, failed.message)
+        else:
+            self._set(PackageCondition.FETCHED, False, failed.reason, failed.message)
+        self._refuse(Refused(reason=failed.reason, message=failed.message, version=None), None, failed.retry_at is None)
+        if failed.retry_at is not None:
+            self._again(failed.retry_at - self._observed.now)
+            if self._observed.now >= failed.retry_at:
+                self._actions.append(Fetch())
+
+    def _verify(self, digest: str) -> None:
+        pinned = self._observed.package.spec.digest
+        reason = PackageReason.NOT_ASKED if pinned is None else PackageReason.VERIFIED
+        self._set(PackageCondition.VERIFIED, True, reason, "" if pinned is None else f"digest {pinned}")
+        self._repull()
+        if self._active is not None and self._active.digest == digest:
+            self._settle()
+        else:
+            self._consider(digest)
+
+    def _consider(self, digest: str) -> None:
+        """Decide about an archive that is not the active one."""
+        verdict = self._observed.verdict
+        if isinstance(verdict, Accepted):
+            self._accept(digest, verdict)
+        elif isinstance(verdict, Refused):
+            self._set(PackageCondition.AGREED, False, verdict.reason, verdict.message)
+            self._refuse(verdict, digest, stalled=True)
+        else:
+            version = None if verdict is None else verdict.version
+            self._candidate(digest, version)
+            if self._active is None:
+                self._set(PackageCondition.AGREED, None, PackageReason.INSPECTING, _IMPORTING)
+            self._progress(PackageReason.INSPECTING, _IMPORTING)
+            self._actions.append(Inspect(digest=digest))
+
+    def _accept(self, digest: str, accepted: Accepted) -> None:
+        now = self._observed.now
+        self._changes |= {
+            "active": ActivePackage(digest=digest, version=accepted.version, since=now),
+            "workflows": accepted.workflows,
+            "tasks": accepted.tasks,
+            "triggers": accepted.triggers,
+            "warnings": accepted.warnings,
+        }
+        self._remember(HistoryEntry(digest=digest, version=accepted.version, time=now, accepted=True))
+        self._settle()
+
+    def _settle(self) -> None:
+        self._changes["candidate"] = None
+        warnings = self._changes.get("warnings", self._status.warnings)
+        self._set(PackageCondition.AGREED, True, PackageReason.AGREED, "; ".join(warnings))
+
+    def _refuse(self, refused: Refused, digest: str | None, stalled: bool) -> None:
+        """Say what is wrong with the candidate; the active archive stays."""
+        self._candidate(digest, refused.version)
+        last = self._status.history[0] if self._status.history else None
+        if last is None or last.accepted or last.digest != digest or last.message != refused.message:
+            self._remember(
+                HistoryEntry(
+                    digest=digest,
+                    version=refused.version,
+                    time=self._observed.now,
+                    accepted=False,
+                    message=refused.message,
+                )
+            )
+        if self._active is None:
+            self._ready(False, refused.reason, refused.message, stalled)
+        else:
+            what = "the new archive" if refused.version is None else f"version {refused.version}"
+            said = f"{what} was refused, version {self._active.version} goes on working: {refused.message}"
+            self._ready(False, PackageReason.CANDIDATE_REFUSED, said, stalled, stall_reason=refused.reason)
+
+    # --- polling
+
+    def polling(self) -> None:
+        """Have what the active archive declares polled."""
+        active = self._changes.get("active", self._active)
+        if active is None:
+            self._set(PackageCondition.POLLING, False, PackageReason.NOTHING_ACTIVE, "no archive was accepted yet")
+            return
+        entries: tuple[TriggerEntry, ...] = self._changes.get("triggers", self._status.triggers)
+        if self._observed.package.spec.triggers is TriggerCreation.AUTO:
+            self._actions.extend(
+                CreateTrigger(trigger=self._trigger(entry))
+                for entry in entries
+                if entry.name not in self._observed.polled
+            )
+        poller = self._observed.poller
+        if not entries:
+            self._set(PackageCondition.POLLING, False, PackageReason.NO_TRIGGERS, "the manifest declares no trigger")
+            if poller is not None:
+                self._actions.append(StopPoller())
+            self._settled_ready()
+            return
+        self._actions.append(EnsurePoller(digest=active.digest))
+        if poller is None or poller.digest != active.digest:
+            self._set(PackageCondition.POLLING, False, PackageReason.POLLER_STARTING, "the poller is being started")
+            self._progress(PackageReason.POLLER_STARTING, "the poller is being started")
+        elif poller.failure is not None:
+            self._set(PackageCondition.POLLING, False, PackageReason.POLLER_FAILED, poller.failure)
+            self._ready(False, PackageReason.POLLER_FAILED, poller.failure, stalled=False)
+        else:
+            count = f"{len(entries)} trigger{'' if len(entries) == 1 else 's'} of version {active.version}"
+            self._set(PackageCondition.POLLING, True, PackageReason.POLLING, count)
+            self._settled_ready()
+
+    def _settled_ready(self) -> None:
+        """Ready, where nothing said otherwise."""
+        if self._changes.get("candidate", self._status.candidate) is None and isinstance(self._observed.fetch, Fetched):
+            active = self._changes.get("active", self._active)
+            said = "" if active is None else f"version {active.version} is active"
+            self._ready(True, PackageReason.READY, said, stalled=False)
+
+    def _trigger(self, entry: TriggerEntry) -> Trigger:
+        package = self._observed.package
+        return Trigger(
+            metadata=ObjectMeta(
+                name=trigger_object_name(package.name, entry.name),
+                namespace=package.metadata.namespace,
+                labels=trigger_labels(package.name),
+                owner_references=(owned_by(package),),
+            ),
+            spec=TriggerSpec(package_ref=PackageReference(name=package.name), name=entry.name),
+        )
+
+    # --- pieces
+
+    @property
+    def _active(self) -> ActivePackage | None:
+        return self._status.active
+
+    def _set(self, condition: str, status: bool | None, reason: str, message: str) -> None:
+        generation = self._observed.package.metadata.generation
+        self._conditions = set_condition(
+            self._conditions, condition, status, reason, message, self._observed.now, generation
+        )
+
+    def _ready(self, ready: bool, reason: str, message: str, stalled: bool, stall_reason: str | None = None) -> None:
+        self._set(PackageCondition.READY, ready, reason, message)
+        self._conditions = without_condition(self._conditions, PackageCondition.RECONCILING)
+        if stalled:
+            self._set(PackageCondition.STALLED, True, stall_reason or reason, message)
+        else:
+            self._conditions = without_condition(self._conditions, PackageCondition.STALLED)
+
+    def _progress(self, reason: str, message: str) -> None:
+        """On the way: Ready stays what it was where an archive is active."""
+        self._set(PackageCondition.RECONCILING, True, reason, message)
+        self._conditions = without_condition(self._conditions, PackageCondition.STALLED)
+        if self._active is None:
+            self._set(PackageCondition.READY, False, PackageReason.PROGRESSING, message)
+
+    def _candidate(self, digest: str | None, version: str | None) -> None:
+        known = self._status.candidate
+        same = known is not None and known.digest == digest
+        since = known.since if same and known is not None else self._observed.now
+        self._changes["candidate"] = CandidatePackage(digest=digest, version=version, since=since)
+
+    def _remember(self, entry: HistoryEntry) -> None:
+        self._changes["history"] = (entry, *self._status.history)[:HISTORY_KEPT]
+
+    def _repull(self) -> None:
+        interval = self._observed.package.spec.interval
+        if interval is not None:
+            self._again(timedelta(seconds=parse_duration(interval)))
+
+    def _again(self, after: timedelta) -> None:
+        after = max(after, timedelta(0))
+        self._requeue = after if self._requeue is None else min(self._requeue, after)

@@ -1,0 +1,78 @@
+"""What a decision is: the status that was observed, actions to take, and when to look again. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from cloaca.resources import Trigger, WorkflowRun
+from cloaca.resources.meta import Schema
+
+StatusT = TypeVar("StatusT", bound=Schema)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Get the archive from the package's source into the store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Import the archive in a process of its own and report what it registers."""
+
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateTrigger:
+    """Add a Trigger object; there already: fine."""
+
+    trigger: Trigger
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsurePoller:
+    """Have one poller for the package, on this archive."""
+
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopPoller:
+    """Have no poller for the package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRun:
+    """Start a process for a run, unless one for this attempt was started."""
+
+    run: WorkflowRun
+    digest: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRun:
+    """Ask the run's process to stop, and kill it when it does not; gone already: fine."""
+
+    run: WorkflowRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelRun:
+    """Set ``spec.cancel`` of another run."""
+
+    name: str
+
+
+Action = Fetch | Inspect | CreateTrigger | EnsurePoller | StopPoller | StartRun | StopRun | CancelRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Generic[StatusT]):
+    """One decision about one object."""
+
+    status: StatusT  # what was observed, never what the actions will bring
+    actions: tuple[Action, ...] = ()
+    requeue_after: timedelta | None = None  # None: look again when something changes

@@ -1,0 +1,239 @@
+"""Decide about one WorkflowRun. Pure: no I/O, no clock, no logging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, WorkflowRun
+from cloaca.resources.conditions import RunCondition, RunReason, set_condition
+from cloacina_operator.core.plan import Action, CancelRun, Plan, StartRun, StopRun
+
+RunPlan = Plan[RunStatus]
+
+FIRST_BACKOFF = timedelta(seconds=1)
+LONGEST_BACKOFF = timedelta(minutes=5)
+DEADLINE_GRACE = timedelta(seconds=10)  # the run's own process keeps the deadline; we step in after this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """The process of one attempt."""
+
+    attempt: int
+    ended_at: datetime | None = None  # None: it is alive
+    how: str = ""  # it ended, in words
+    interrupted: bool = False  # it was asked to stop so that another one resumes; no failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sibling:
+    """Another unfinished run of the same trigger."""
+
+    name: str
+    created: datetime
+    started: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedRun:
+    """Everything that the decision may see."""
+
+    run: WorkflowRun
+    digest: str | None  # of the archive to run; None: none is there (yet)
+    missing: str = ""  # what is not there, where digest is None
+    policy: ConcurrencyPolicy | None = None  # None: no trigger fired it
+    siblings: tuple[Sibling, ...] = ()
+    execution: Execution | None = None  # None: no process that we know of
+    slot_free: bool = True
+    now: datetime
+
+
+Rule = Callable[[ObservedRun], "RunPlan | None"]
+
+
+def plan(observed: ObservedRun) -> RunPlan:
+    """The first rule that has an answer gives it."""
+    return next(answer for rule in RULES if (answer := rule(observed)) is not None)
+
+
+def finished(observed: ObservedRun) -> RunPlan | None:
+    """A terminal phase is never overwritten."""
+    return Plan(status=observed.run.status) if observed.run.status.phase.finished else None
+
+
+def process_died(observed: ObservedRun) -> RunPlan | None:
+    """Its process ended without a word: count that, and close the run where it was the last attempt."""
+    execution, status = observed.execution, observed.run.status
+    if execution is None or execution.ended_at is None:
+        return None
+    recorded = status.attempt == execution.attempt and status.phase is RunPhase.PENDING
+    if recorded or execution.attempt < status.attempt:
+        return None
+    failures = status.failures + (0 if execution.interrupted else 1)
+    message = f"the process of attempt {execution.attempt} ended with {execution.how}"
+    died = status.model_copy(update={"attempt": execution.attempt, "failures": failures, "message": message})
+    if observed.run.spec.cancel:
+        return _closed(observed, died, RunPhase.CANCELLED, RunReason.CANCELLED, "cancelled")
+    if failures > observed.run.spec.backoff_limit:
+        said = f"{message}; it was tried {execution.attempt} times (backoffLimit {observed.run.spec.backoff_limit})"
+        return _closed(observed, died, RunPhase.FAILED, RunReason.BACKOFF_LIMIT_EXCEEDED, said)
+    return Plan(
+        status=_conditions(observed, _unstarted(died), started=False, reason=RunReason.RETRYING, message=message),
+        requeue_after=timedelta(0),
+    )
+
+
+def cancelled(observed: ObservedRun) -> RunPlan | None:
+    """A person cancelled it: stop its process, which says so itself; where there is none, say it."""
+    if not observed.run.spec.cancel:
+        return None
+    if _alive(observed):
+        return Plan(status=observed.run.status, actions=(StopRun(run=observed.run),))
+    return _closed(observed, observed.run.status, RunPhase.CANCELLED, RunReason.CANCELLED, "cancelled")
+
+
+def overdue(observed: ObservedRun) -> RunPlan | None:
+    """It is over its deadline, and its process did not end it."""
+    seconds, started = observed.run.spec.active_deadline_seconds, observed.run.status.started_at
+    if seconds is None or started is None:
+        return None
+    deadline = started + timedelta(seconds=seconds)
+    if _alive(observed):
+        if observed.now >= deadline + DEADLINE_GRACE:
+            return Plan(status=observed.run.status, actions=(StopRun(run=observed.run),))
+        return None
+    if observed.now >= deadline:
+        said = f"it took longer than its {seconds} s (activeDeadlineSeconds)"
+        return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.DEADLINE_EXCEEDED, said)
+    return None
+
+
+def running(observed: ObservedRun) -> RunPlan | None:
+    """Its process is alive and writes the status itself."""
+    if not _alive(observed):
+        return None
+    seconds, started = observed.run.spec.active_deadline_seconds, observed.run.status.started_at
+    if seconds is None or started is None:
+        return Plan(status=observed.run.status)
+    left = started + timedelta(seconds=seconds) + DEADLINE_GRACE - observed.now
+    return Plan(status=observed.run.status, requeue_after=left)
+
+
+def waiting_for_package(observed: ObservedRun) -> RunPlan | None:
+    """There is no archive to run."""
+    if observed.digest is not None:
+        return None
+    return _waiting(observed, RunReason.WAITING_FOR_PACKAGE, observed.missing)
+
+
+def waiting_for_run(observed: ObservedRun) -> RunPlan | None:
+    """Another run of its trigger comes first, and the two may not overlap. It waits; it is never dropped."""
+    if observed.policy not in (ConcurrencyPolicy.FORBID, ConcurrencyPolicy.REPLACE) or observed.run.status.attempt:
+        return None
+    first = [sibling for sibling in observed.siblings if sibling.started or _comes_before(sibling, observed.run)]
+    if not first:
+        return None
+    names = ", ".join(sorted(sibling.name for sibling in first)[:3])
+    actions: tuple[Action, ...] = ()
+    if observed.policy is ConcurrencyPolicy.REPLACE:
+        actions = tuple(CancelRun(name=sibling.name) for sibling in first)
+    said = f"{observed.policy.value}: waits for the end of {names}"
+    return _waiting(observed, RunReason.WAITING_FOR_RUN, said, actions)
+
+
+def backing_off(observed: ObservedRun) -> RunPlan | None:
+    """Its last process died a short while ago."""
+    execution, failures = observed.execution, observed.run.status.failures
+    if execution is None or execution.ended_at is None or execution.interrupted or not failures:
+        return None
+    again = execution.ended_at + min(FIRST_BACKOFF * 2 ** min(failures - 1, 20), LONGEST_BACKOFF)
+    if observed.now >= again:
+        return None
+    return Plan(status=observed.run.status, requeue_after=again - observed.now)
+
+
+def waiting_for_slot(observed: ObservedRun) -> RunPlan | None:
+    """As many runs as may run at once are running."""
+    if observed.slot_free:
+        return None
+    return _waiting(observed, RunReason.WAITING_FOR_SLOT, "as many runs as may run at once (max_runs) are running")
+
+
+def startable(observed: ObservedRun) -> RunPlan | None:
+    """Nothing is in the way."""
+    status, digest = observed.run.status, observed.digest
+    if digest is None:
+        return None
+    start = StartRun(run=observed.run, digest=digest, attempt=status.attempt + 1)
+    return Plan(status=status, actions=(start,))
+
+
+RULES: tuple[Rule, ...] = (
+    finished,
+    process_died,
+    cancelled,
+    overdue,
+    running,
+    waiting_for_package,
+    waiting_for_run,
+    backing_off,
+    waiting_for_slot,
+    startable,
+)
+
+
+def _alive(observed: ObservedRun) -> bool:
+    return observed.execution is not None and observed.execution.ended_at is None
+
+
+def _comes_before(sibling: Sibling, run: WorkflowRun) -> bool:
+    created = run.metadata.creation_timestamp
+    return created is None or (sibling.created, sibling.name) < (created, run.name)
+
+
+def _waiting(observed: ObservedRun, reason: str, message: str, actions: tuple[Action, ...] = ()) -> RunPlan:
+    status = observed.run.status.model_copy(update={"message": message})
+    return Plan(status=_conditions(observed, status, started=False, reason=reason, message=message), actions=actions)
+
+
+def _unstarted(status: RunStatus) -> RunStatus:
+    """``status`` between two attempts: what was under way is to be started again."""
+    tasks = tuple(
+        task.model_copy(update={"phase": TaskPhase.PENDING}) if task.phase is TaskPhase.RUNNING else task
+        for task in status.tasks
+    )
+    return status.model_copy(update={"phase": RunPhase.PENDING, "tasks": tasks})
+
+
+def _closed(observed: ObservedRun, status: RunStatus, phase: RunPhase, reason: str, message: str) -> RunPlan:
+    tasks = tuple(
+        task
+        if task.phase.finished
+        else task.model_copy(update={"phase": TaskPhase.CANCELLED, "finished_at": observed.now})
+        for task in status.tasks
+    )
+    changes: dict[str, Any] = {
+        "phase": phase,
+        "tasks": tasks,
+        "checkpoint": {},
+        "finished_at": observed.now,
+        "message": message,
+    }
+    closed = status.model_copy(update=changes)
+    return Plan(status=_conditions(observed, closed, started=None, reason=reason, message=message))
+
+
+def _conditions(
+    observed: ObservedRun, status: RunStatus, *, started: bool | None, reason: str, message: str
+) -> RunStatus:
+    """``status`` with what people and kstatus read; ``started`` None: that condition stays as it is."""
+    conditions = status.conditions
+    generation, now = observed.run.metadata.generation, observed.now
+    if started is not None:
+        conditions = set_condition(conditions, RunCondition.STARTED, started, reason, message, now, generation)
+    else:
+        conditions = set_condition(conditions, RunCondition.READY, False, reason, message, now, generation)
+    return status.model_copy(update={"conditions": conditions})

@@ -1,0 +1,149 @@
+"""Decide about one Trigger. Pure: no I/O, no clock, no logging. Never touches the poller's half of the status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cloaca.authoring.duration import parse_duration
+from cloaca.authoring.trigger import MINIMUM_INTERVAL
+from cloaca.errors import DefinitionError
+from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ConditionStatus, Trigger, TriggerStatus
+from cloaca.resources.conditions import TriggerCondition, TriggerReason, set_condition, without_condition
+from cloaca.resources.package import TriggerEntry
+from cloaca.resources.trigger import EffectiveSettings
+from cloacina_operator.core.plan import Plan
+
+TriggerPlan = Plan[TriggerStatus]
+
+ERRORS_UNTIL_DEGRADED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedTrigger:
+    """Everything that the decision may see."""
+
+    trigger: Trigger
+    package: CloacinaPackage | None  # None: there is none of that name
+    active_runs: tuple[str, ...] = ()
+    older_twin: str | None = None  # name of an older Trigger for the same function
+    poller_alive: bool = False
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unfit:
+    """Why the trigger cannot be polled. ``stalled``: not until somebody changes the spec or the package."""
+
+    reason: str
+    message: str
+    stalled: bool
+
+
+def plan(observed: ObservedTrigger) -> TriggerPlan:
+    """Put manifest and spec together and say whether, and why not, the function is polled."""
+    settled = settings(observed)
+    status, generation, now = observed.trigger.status, observed.trigger.metadata.generation, observed.now
+    conditions = status.conditions
+    if isinstance(settled, _Unfit):
+        effective = None
+        conditions = set_condition(
+            conditions, TriggerCondition.READY, False, settled.reason, settled.message, now, generation
+        )
+        if settled.stalled:
+            conditions = set_condition(
+                conditions, TriggerCondition.STALLED, True, settled.reason, settled.message, now, generation
+            )
+        else:
+            conditions = without_condition(conditions, TriggerCondition.STALLED)
+    else:
+        effective = settled
+        fires = f"fires workflow {settled.workflow!r}"
+        conditions = set_condition(
+            conditions, TriggerCondition.READY, True, TriggerReason.READY, fires, now, generation
+        )
+        conditions = without_condition(conditions, TriggerCondition.STALLED)
+    polling, reason, message = _polling(observed, effective)
+    conditions = set_condition(conditions, TriggerCondition.POLLING, polling, reason, message, now, generation)
+    degraded, reason, message = _degraded(status)
+    conditions = set_condition(conditions, TriggerCondition.DEGRADED, degraded, reason, message, now, generation)
+    changes: dict[str, Any] = {
+        "observed_generation": generation,
+        "conditions": conditions,
+        "effective": effective,
+        "active": observed.active_runs,
+    }
+    return Plan(status=status.model_copy(update=changes))
+
+
+def settings(observed: ObservedTrigger) -> EffectiveSettings | _Unfit:
+    """What holds after manifest and spec are put together (the spec wins), or what is wrong."""
+    spec, package = observed.trigger.spec, observed.package
+    if package is None:
+        said = f"there is no CloacinaPackage {spec.package_ref.name!r} in this namespace"
+        return _Unfit(reason=TriggerReason.PACKAGE_NOT_FOUND, message=said, stalled=False)
+    if package.status.active is None:
+        said = f"package {package.name!r} has no accepted archive: see its conditions"
+        return _Unfit(reason=TriggerReason.PACKAGE_NOT_READY, message=said, stalled=False)
+    declared = next((entry for entry in package.status.triggers if entry.name == spec.name), None)
+    if declared is None:
+        known = ", ".join(entry.name for entry in package.status.triggers) or "none"
+        said = f"version {package.status.active.version} of package {package.name!r} declares no trigger {spec.name!r};"
+        return _Unfit(reason=TriggerReason.TRIGGER_NOT_DECLARED, message=f"{said} it declares: {known}", stalled=True)
+    if observed.older_twin is not None:
+        said = f"Trigger {observed.older_twin!r} polls the same function already: delete one of the two"
+        return _Unfit(reason=TriggerReason.DUPLICATE, message=said, stalled=True)
+    return _merged(observed.trigger, package, declared, package.status.active.digest)
+
+
+def _merged(
+    trigger: Trigger, package: CloacinaPackage, declared: TriggerEntry, digest: str
+) -> EffectiveSettings | _Unfit:
+    spec = trigger.spec
+    workflow = spec.workflow or declared.workflow
+    known = [entry.name for entry in package.status.workflows]
+    if workflow not in known:
+        said = f"package {package.name!r} has no workflow {workflow!r}; it has: {', '.join(known)}"
+        return _Unfit(reason=TriggerReason.WORKFLOW_UNKNOWN, message=said, stalled=True)
+    interval = spec.poll_interval or declared.poll_interval
+    for text in (interval, spec.timeout):
+        try:
+            seconds = parse_duration(text)
+        except DefinitionError as error:
+            return _Unfit(reason=TriggerReason.INTERVAL_INVALID, message=str(error), stalled=True)
+        if seconds < MINIMUM_INTERVAL:
+            said = f"{text} is shorter than 100ms, the shortest interval"
+            return _Unfit(reason=TriggerReason.INTERVAL_TOO_SHORT, message=said, stalled=True)
+    concurrent = declared.allow_concurrent if spec.allow_concurrent is None else spec.allow_concurrent
+    by_flag = ConcurrencyPolicy.ALLOW if concurrent else ConcurrencyPolicy.FORBID
+    return EffectiveSettings(
+        workflow=workflow,
+        poll_interval=interval,
+        concurrency_policy=spec.concurrency_policy or by_flag,
+        timeout=spec.timeout,
+        config=declared.config if spec.config is None else spec.config,
+        digest=digest,
+    )
+
+
+def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None) -> tuple[bool, str, str]:
+    package = observed.package
+    if observed.trigger.spec.suspend:
+        return False, TriggerReason.SUSPENDED, "suspended: set spec.suspend to false to go on"
+    if package is not None and package.spec.suspend:
+        return False, TriggerReason.PACKAGE_SUSPENDED, f"package {package.name!r} is suspended"
+    if effective is None:
+        return False, TriggerReason.NOT_READY, "the Ready condition says what is missing"
+    if observed.trigger.spec.schedule is not None:
+        return False, TriggerReason.SCHEDULED, "spec.schedule is not acted on by this version: use pollInterval"
+    if not observed.poller_alive:
+        return False, TriggerReason.POLLER_FAILED, "the poller of the package is not running (yet)"
+    return True, TriggerReason.POLLING, f"every {effective.poll_interval}"
+
+
+def _degraded(status: TriggerStatus) -> tuple[ConditionStatus, str, str]:
+    if status.consecutive_errors < ERRORS_UNTIL_DEGRADED:
+        return ConditionStatus.FALSE, TriggerReason.HEALTHY, ""
+    last = "\n".join((status.last_error or "").strip().splitlines()[-6:])
+    return ConditionStatus.TRUE, TriggerReason.ERRORS_IN_A_ROW, f"the last polls failed, most recently with: {last}"

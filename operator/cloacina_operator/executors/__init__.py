@@ -1,0 +1,1 @@
+"""Starts and stops processes: what differs between a laptop and a cluster."""

@@ -1,0 +1,333 @@
+"""Local processes: one zygote a package and archive, which forks its poll workers and runs. All die with this one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+from cloaca.packages.archive import Limits, unpack
+
+from cloaca.errors import CloacaError, LoadError
+from cloaca.home import Home
+from cloaca.packages.inventory import Inventory
+from cloaca.polling.poller import Poller
+from cloaca.processes.launch import Child, Nursery, PackageZygote
+from cloaca.processes.run import INTERRUPTED, LOST
+from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
+from cloaca.store import Store
+from cloacina_operator.core.packages import PollerState
+from cloacina_operator.core.runs import Execution
+
+log = logging.getLogger("cloacina.children")
+
+STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+POLLER_BACKOFF = (1.0, 5.0, 30.0, 60.0)  # seconds before a poller that could not be started is tried again
+
+ZygoteKey = tuple[Ref, str]  # package, digest
+
+
+@dataclass
+class _Polling:
+    """The poller of one package."""
+
+    digest: str
+    poller: Poller | None = None  # None: being started
+    task: asyncio.Task[None] | None = None
+    failure: str | None = None
+    failures: int = 0
+
+
+@dataclass
+class _Running:
+    """The process of one run."""
+
+    run: WorkflowRun
+    key: ZygoteKey
+    execution: Execution
+    task: asyncio.Task[None] | None = None
+    child: Child | None = None  # None: its zygote is being started
+    stopping: bool = False
+
+
+class Children:
+    """The executor of the daemon. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        store_url: str,
+        home: Home,
+        limits: Limits,
+        max_runs: int,
+        import_timeout: float,
+        changed: Callable[[Ref], None],
+    ) -> None:
+        self._store = store
+        self._store_url = store_url
+        self._home = home
+        self._limits = limits
+        self.max_runs = max_runs
+        self._import_timeout = import_timeout
+        self._changed = changed
+        self._nursery: Nursery | None = None
+        self._nursing = asyncio.Lock()
+        self._zygotes: dict[ZygoteKey, asyncio.Task[PackageZygote]] = {}
+        self._wanted: dict[Ref, set[str]] = {}  # package -> digests whose zygote is kept though nothing of it runs
+        self._polling: dict[Ref, _Polling] = {}
+        self._running: dict[Ref, _Running] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Have the first zygote ready, so that the first package need not wait for it."""
+        async with self._nursing:
+            if self._nursery is None or not self._nursery.alive:
+                self._nursery = await Nursery.start()
+
+    # --- packages
+
+    async def import_package(self, package: CloacinaPackage, digest: str) -> Inventory:
+        """The zygote that is started for this serves the pollers and runs as well: a package is imported once."""
+        self._wanted.setdefault(package.ref, set()).add(digest)
+        zygote = await self._zygote(package, digest)
+        return await zygote.inventory(self._import_timeout)
+
+    async def discard(self, package: CloacinaPackage, digest: str) -> None:
+        self._wanted.get(package.ref, set()).discard(digest)
+        await self._sweep()
+
+    async def remove_package(self, package: Ref) -> None:
+        await self.stop_poller(package)
+        self._wanted.pop(package, None)
+        await self._sweep()
+
+    async def _zygote(self, package: CloacinaPackage, digest: str) -> PackageZygote:
+        """The zygote for that archive, with the package imported. Raises LoadError."""
+        key = (package.ref, digest)
+        starting = self._zygotes.get(key)
+        if starting is not None and starting.done() and (starting.exception() or not starting.result().alive):
+            starting = None
+        if starting is None:
+            starting = asyncio.get_running_loop().create_task(self._start_zygote(package, digest))
+            self._zygotes[key] = starting
+        try:
+            return await asyncio.shield(starting)
+        except CloacaError:
+            if self._zygotes.get(key) is starting:
+                del self._zygotes[key]
+            raise
+
+    async def _start_zygote(self, package: CloacinaPackage, digest: str) -> PackageZygote:
+        data = await self._store.get_archive(digest)
+        if data is None:
+            raise LoadError(f"the archive {digest} is not in the store any more: deploy the package again")
+        root = self._home.unpacked_archive(digest)
+        await asyncio.to_thread(unpack, data, root, self._limits)
+        entry_module = json.loads((root / "manifest.json").read_bytes())["python"]["entry_module"]
+        await self.start()
+        if self._nursery is None:
+            raise LoadError("the process that starts packages is gone")
+        zygote = self._nursery.package(
+            root=root,
+            entry_module=entry_module,
+            env=environment_of(package),
+            log=self._home.package_log(package.name, package.metadata.namespace),
+        )
+        await zygote.inventory(self._import_timeout)
+        return zygote
+
+    async def _sweep(self) -> None:
+        """End zygotes of archives that nothing uses any more."""
+        used = {(ref, digest) for ref, digests in self._wanted.items() for digest in digests}
+        used |= {(ref, polling.digest) for ref, polling in self._polling.items()}
+        used |= {running.key for running in self._running.values() if running.execution.ended_at is None}
+        for key in [key for key in self._zygotes if key not in used]:
+            starting = self._zygotes.pop(key)
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
+                await starting.result().close()
+
+    # --- pollers
+
+    def poller(self, package: Ref) -> PollerState | None:
+        polling = self._polling.get(package)
+        return None if polling is None else PollerState(digest=polling.digest, failure=polling.failure)
+
+    async def ensure_poller(self, package: CloacinaPackage, digest: str) -> None:
+        known = self._polling.get(package.ref)
+        if known is not None and known.digest == digest:
+            return
+        if known is not None:
+            await self._end_polling(known)
+        self._wanted[package.ref] = {digest}
+        polling = self._polling[package.ref] = _Polling(digest=digest)
+        polling.task = asyncio.get_running_loop().create_task(self._poll(package, polling))
+        self._changed(package.ref)
+        await self._sweep()
+
+    async def stop_poller(self, package: Ref) -> None:
+        polling = self._polling.pop(package, None)
+        if polling is not None:
+            await self._end_polling(polling)
+
+    async def _end_polling(self, polling: _Polling) -> None:
+        if polling.poller is not None:
+            await polling.poller.drain(STOP_GRACE)
+        if polling.task is not None:
+            polling.task.cancel()
+            await asyncio.wait({polling.task})
+
+    async def _poll(self, package: CloacinaPackage, polling: _Polling) -> None:
+        """Keep a poller going: start it again, with backoff, when its zygote cannot be had or is lost."""
+        while True:
+            try:
+                zygote = await self._zygote(package, polling.digest)
+                polling.poller = Poller(
+                    self._store,
+                    package=package.name,
+                    namespace=package.metadata.namespace,
+                    digest=polling.digest,
+                    start_worker=zygote.start_worker,
+                )
+                if polling.failure is not None:
+                    polling.failure = None
+                    self._changed(package.ref)
+                following = asyncio.ensure_future(polling.poller.run())
+                lost = asyncio.ensure_future(zygote.ended())
+                try:
+                    await asyncio.wait({following, lost}, return_when=asyncio.FIRST_COMPLETED)
+                    polling.failure = "the process of the package ended; it is started again"
+                    if following.done():
+                        following.result()
+                finally:
+                    following.cancel()
+                    lost.cancel()
+                    await asyncio.wait({following})
+            except CloacaError as error:
+                polling.failure = str(error)
+            polling.poller = None
+            log.warning("%s: polling stopped: %s", package.ref, polling.failure)
+            self._changed(package.ref)
+            await asyncio.sleep(POLLER_BACKOFF[min(polling.failures, len(POLLER_BACKOFF) - 1)])
+            polling.failures += 1
+
+    # --- runs
+
+    def execution(self, run: Ref) -> Execution | None:
+        running = self._running.get(run)
+        return None if running is None else running.execution
+
+    def slot_free(self) -> bool:
+        return sum(running.execution.ended_at is None for running in self._running.values()) < self.max_runs
+
+    async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
+        known = self._running.get(run.ref)
+        if known is not None and known.execution.attempt >= attempt:
+            return
+        running = _Running(run=run, key=(package.ref, digest), execution=Execution(attempt=attempt))
+        self._running[run.ref] = running
+        running.task = asyncio.get_running_loop().create_task(self._run(running, package, digest))
+
+    async def _run(self, running: _Running, package: CloacinaPackage, digest: str) -> None:
+        run, attempt = running.run, running.execution.attempt
+        interrupted = False
+        try:
+            zygote = await self._zygote(package, digest)
+            job = {
+                "store": self._store_url,
+                "namespace": run.metadata.namespace,
+                "name": run.name,
+                "uid": run.metadata.uid,
+                "attempt": attempt,
+                "manifest": str(self._home.unpacked_archive(digest) / "manifest.json"),
+            }
+            running.child = zygote.start_run(job, self._home.run_log(run.name, run.metadata.namespace))
+            if running.stopping:
+                running.child.signal(signal.SIGTERM)
+            ended = await running.child.ended
+            how, interrupted = ended.how, ended.code in (INTERRUPTED, LOST)
+        except CloacaError as error:
+            how = str(error)
+        running.execution = replace(
+            running.execution, ended_at=datetime.now(timezone.utc), how=how, interrupted=interrupted
+        )
+        self._changed(run.ref)
+        await self._sweep()
+
+    async def stop_run(self, run: Ref) -> None:
+        running = self._running.get(run)
+        if running is None or running.stopping or running.execution.ended_at is not None:
+            return
+        running.stopping = True
+        if running.child is not None:
+            running.child.signal(signal.SIGTERM)
+        self._later(self._kill_after(running, STOP_GRACE))
+
+    async def _kill_after(self, running: _Running, seconds: float) -> None:
+        if running.task is not None:
+            await asyncio.wait({running.task}, timeout=seconds)
+        if running.execution.ended_at is None and running.child is not None:
+            running.child.signal(signal.SIGKILL)
+
+    def forget_run(self, run: Ref) -> None:
+        running = self._running.get(run)
+        if running is not None and running.execution.ended_at is not None:
+            del self._running[run]
+
+    async def remove_run(self, run: Ref) -> None:
+        running = self._running.pop(run, None)
+        if running is not None and running.child is not None:
+            running.child.signal(signal.SIGKILL)
+
+    # --- the end
+
+    async def drain(self, seconds: float) -> None:
+        """Poll no more, and wait up to ``seconds`` for polls and runs; then interrupt the runs, to be resumed later."""
+        pollers = [polling.poller for polling in self._polling.values() if polling.poller is not None]
+        runs = [running for running in self._running.values() if running.execution.ended_at is None]
+        waiting = [asyncio.ensure_future(poller.drain(seconds)) for poller in pollers]
+        waiting += [running.task for running in runs if running.task is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=seconds)
+        still = [running for running in runs if running.execution.ended_at is None and running.child is not None]
+        for running in still:
+            if running.child is not None:
+                running.child.signal(signal.SIGTERM)
+        if still:
+            await asyncio.wait([running.task for running in still if running.task is not None], timeout=2.0)
+
+    async def close(self) -> None:
+        """End everything that was started, now."""
+        tasks: list[asyncio.Task[None]] = [*self._background]
+        tasks += [polling.task for polling in self._polling.values() if polling.task is not None]
+        tasks += [running.task for running in self._running.values() if running.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._nursery is not None:
+            await self._nursery.close()
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def environment_of(package: CloacinaPackage) -> Mapping[str, str]:
+    """The variables that the package's podTemplate sets to plain values, over all its containers.
+
+    Values from Secrets and ConfigMaps exist on a cluster only; on a laptop they come from the daemon's environment.
+    """
+    template = package.spec.pod_template or {}
+    containers = template.get("spec", {}).get("containers", [])
+    return {
+        entry["name"]: str(entry["value"])
+        for container in containers
+        for entry in container.get("env", [])
+        if "value" in entry
+    }

@@ -1,0 +1,1 @@
+"""Programs: read settings, wire the parts, run."""

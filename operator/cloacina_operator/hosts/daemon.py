@@ -1,0 +1,179 @@
+"""The local daemon: a home, a SQLite file, child processes. ``python -m cloacina_operator.hosts.daemon``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cloaca.errors import CloacaError
+from cloaca.home import Home
+from cloaca.store import Store, open_store
+from cloacina_operator.executors.children import Children
+from cloacina_operator.hosts.folder import Folders
+from cloacina_operator.hosts.lock import locked
+from cloacina_operator.hosts.logs import set_up
+from cloacina_operator.settings import DaemonSettings, read_settings
+from cloacina_operator.shell.archives import Archives
+from cloacina_operator.shell.index import Index
+from cloacina_operator.shell.queue import Queue
+from cloacina_operator.shell.reconcile import Reconciler, utc_now
+
+log = logging.getLogger("cloacina.daemon")
+
+LEFT_AT_ONCE = 130  # exit code after a second SIGINT, as a shell has it
+
+
+class Daemon:
+    """Everything that the daemon consists of, wired. Belongs to one event loop."""
+
+    def __init__(self, settings: DaemonSettings, store: Store, overrides: dict[str, Any]) -> None:
+        self._settings = settings
+        self._overrides = overrides
+        self._store = store
+        self._queue = Queue()
+        self._children = Children(
+            store=store,
+            store_url=str(settings.home.database),
+            home=settings.home,
+            limits=settings.limits,
+            max_runs=settings.max_runs,
+            import_timeout=settings.import_timeout,
+            changed=self._queue.add,
+        )
+        self._archives = Archives(
+            store=store, executor=self._children, limits=settings.limits, files=True, changed=self._queue.add
+        )
+        self._reconciler = Reconciler(
+            store=store,
+            executor=self._children,
+            archives=self._archives,
+            index=Index(store),
+            queue=self._queue,
+            now=utc_now,
+        )
+        self._folders = self._watched(settings)
+        self._stopping = asyncio.Event()
+
+    def _watched(self, settings: DaemonSettings) -> Folders:
+        folders = (settings.home.packages, *settings.watch_dirs)
+        return Folders(store=self._store, folders=folders, limits=settings.limits)
+
+    async def run(self) -> None:
+        """Work until a signal says to stop; then let what runs end, up to the limit."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        await self._children.start()
+        reconciling = asyncio.ensure_future(self._reconciler.run())
+        self._following = asyncio.ensure_future(self._folders.run())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        log.info("ready: copy .cloacina archives into %s", self._settings.home.packages)
+        gc.collect()
+        gc.freeze()  # what start-up made stays; the collector need not look at it again
+        try:
+            while not stopping.done():
+                await asyncio.wait({reconciling, self._following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (reconciling, self._following):
+                    if task.done() and not task.cancelled():
+                        task.result()
+            log.info(
+                "stopping: waiting up to %g s for polls and runs; interrupt again to leave at once",
+                self._settings.drain,
+            )
+            self._following.cancel()
+            await self._children.drain(self._settings.drain)
+        finally:
+            for task in (reconciling, self._following, stopping):
+                task.cancel()
+            await self._archives.close()
+            await self._children.close()
+            with suppress(asyncio.CancelledError):
+                await reconciling
+
+    def _asked_to_stop(self, number: int) -> None:
+        if self._stopping.is_set() and number == signal.SIGINT:
+            os._exit(LEFT_AT_ONCE)  # the children notice and end; what they recorded stands
+        self._stopping.set()
+
+    def _reload(self) -> None:
+        """SIGHUP: read the settings again and look at the folders; settings that need a new start say so."""
+        try:
+            settings = read_settings(self._settings.home, dict(self._overrides))
+        except CloacaError as error:
+            log.error("the settings are not reloaded: %s", error)  # noqa: TRY400  # a person's mistake, no traceback
+            return
+        set_up(settings.log_level, settings.log_format)
+        if settings.watch_dirs != self._settings.watch_dirs:
+            self._following.cancel()
+            self._folders = self._watched(settings)
+            self._following = asyncio.ensure_future(self._folders.run())
+        else:
+            self._folders.rescan()
+        self._children.max_runs = settings.max_runs
+        if (settings.import_timeout, settings.limits) != (self._settings.import_timeout, self._settings.limits):
+            log.warning("import_timeout and limits take effect when the daemon is started again")
+        self._settings = settings
+        log.info("settings reloaded")
+
+
+def prepare(settings: DaemonSettings) -> None:
+    """Make the folders of the home. Raises CloacaError where that cannot be."""
+    home = settings.home
+    for folder in (home.root, home.packages, home.unpacked, home.logs):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(13, "it is read-only")
+        except OSError as error:
+            raise CloacaError(
+                f"the home {home.root} cannot be used: {folder}: {error.strerror or error}; "
+                "make it writable, or use another one with --home"
+            ) from error
+    for folder in settings.watch_dirs:
+        if not folder.is_dir():
+            raise CloacaError(f"the folder {folder} is to be watched, but is not there: make it, or leave it out")
+
+
+async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:
+    """Run the daemon of a home that is prepared and locked."""
+    store = await open_store(str(settings.home.database))
+    try:
+        await Daemon(settings, store, overrides).run()
+    finally:
+        await store.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start the daemon; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="cloaca daemon", description="Reconcile packages, triggers and runs here.")
+    parser.add_argument("--home", type=Path, help="instead of $CLOACINA_HOME or ~/.cloacina")
+    parser.add_argument("--watch-dir", type=Path, action="append", default=[], help="deploy archives from here too")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-format", choices=("text", "json"))
+    given = parser.parse_args(arguments)
+    overrides = {key: value for key in ("log_level", "log_format") if (value := getattr(given, key)) is not None}
+    overrides["watch_dirs"] = tuple(folder.expanduser().absolute() for folder in given.watch_dir)
+    try:
+        settings = read_settings(Home.find(given.home, os.environ), dict(overrides))
+        set_up(settings.log_level, settings.log_format)
+        prepare(settings)
+        with locked(settings.home.lock):
+            asyncio.run(serve(settings, overrides))
+    except (CloacaError, OSError) as error:
+        print(f"cloaca daemon: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

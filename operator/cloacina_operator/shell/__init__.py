@@ -1,0 +1,1 @@
+"""Gathers what a decision needs, performs what was decided, writes status once."""

@@ -1,0 +1,196 @@
+"""Get archives and judge them, in the background: what came of it is looked up by the next decision."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from cloaca.packages.agreement import check_registered
+from cloaca.packages.archive import Limits
+from cloaca.packages.examine import Examined, examine
+
+from cloaca.errors import CloacaError, LoadError, SourceError
+from cloaca.packages.inventory import Inventory
+from cloaca.packages.sources import UnsupportedSource, fetch
+from cloaca.resources import CloacinaPackage, Ref
+from cloaca.resources.conditions import PackageReason
+from cloaca.store import Store
+from cloacina_operator.core.packages import Accepted, Fetched, FetchFailed, Refused, Unread
+from cloacina_operator.executors.base import Executor
+
+log = logging.getLogger("cloacina.archives")
+
+FIRST_RETRY = timedelta(seconds=1)
+LONGEST_RETRY = timedelta(minutes=10)
+
+_Wanted = tuple[str, int]  # uid and generation of a package: what its spec asks for
+
+
+@dataclass
+class _Attempts:
+    """What came of fetching for one spec."""
+
+    outcome: Fetched | FetchFailed | None = None
+    failures: int = 0
+    fetched_at: datetime | None = None
+
+
+class Archives:
+    """Remembers what the sources gave and what the archives turned out to be. Forgetting it all loses nothing."""
+
+    def __init__(
+        self, *, store: Store, executor: Executor, limits: Limits, files: bool, changed: Callable[[Ref], None]
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._limits = limits
+        self._files = files
+        self._changed = changed
+        self._fetches: dict[Ref, tuple[_Wanted, _Attempts]] = {}
+        self._verdicts: dict[Ref, tuple[_Wanted, str, Accepted | Refused | Unread]] = {}
+        self._busy: dict[tuple[Ref, str], asyncio.Task[None]] = {}
+
+    # --- questions
+
+    def fetched(
+        self, package: CloacinaPackage, interval: timedelta | None, now: datetime
+    ) -> Fetched | FetchFailed | None:
+        """What the source gave for the spec as it is; None: nothing yet, or it is time to ask again."""
+        wanted, attempts = self._fetches.get(package.ref, (None, _Attempts()))
+        if wanted != _wanted(package):
+            return None
+        if interval is not None and attempts.fetched_at is not None and now >= attempts.fetched_at + interval:
+            return None
+        return attempts.outcome
+
+    def verdict(self, package: CloacinaPackage, digest: str) -> Accepted | Refused | Unread | None:
+        """What the archive turned out to be; None: nobody was asked to look."""
+        wanted, judged, verdict = self._verdicts.get(package.ref, (None, None, None))
+        return verdict if (wanted, judged) == (_wanted(package), digest) else None
+
+    def forget(self, package: Ref) -> None:
+        """The package is gone."""
+        self._fetches.pop(package, None)
+        self._verdicts.pop(package, None)
+
+    # --- work
+
+    def fetch(self, package: CloacinaPackage) -> None:
+        """Get the archive; under way already: fine."""
+        self._work("fetch", package, self._fetch(package))
+
+    def inspect(self, package: CloacinaPackage, digest: str) -> None:
+        """Judge the archive; under way already: fine."""
+        self._work("inspect", package, self._inspect(package, digest))
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        for task in self._busy.values():
+            task.cancel()
+        if self._busy:
+            await asyncio.wait(self._busy.values())
+
+    def _work(self, what: str, package: CloacinaPackage, work: Coroutine[Any, Any, None]) -> None:
+        key = (package.ref, what)
+        if key in self._busy:
+            work.close()
+            return
+        task = self._busy[key] = asyncio.get_running_loop().create_task(work)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._busy[key]
+            if not task.cancelled() and task.exception() is not None:
+                log.error("%s of %s failed unexpectedly", what, package.ref, exc_info=task.exception())
+            self._changed(package.ref)
+
+        task.add_done_callback(ended)
+
+    async def _fetch(self, package: CloacinaPackage) -> None:
+        wanted = _wanted(package)
+        known, attempts = self._fetches.get(package.ref, (None, _Attempts()))
+        if known != wanted:
+            attempts = _Attempts()
+        try:
+            data = await fetch(_url(package), limit=self._limits.packed_bytes, files=self._files)
+            digest = await self._store.put_archive(data)
+            attempts.failures = 0
+            attempts.outcome = self._pinned(package, digest)
+        except UnsupportedSource as error:
+            attempts.outcome = FetchFailed(reason=PackageReason.SOURCE_UNSUPPORTED, message=str(error), retry_at=None)
+        except SourceError as error:
+            attempts.failures += 1
+            delay = min(FIRST_RETRY * 2 ** min(attempts.failures - 1, 20), LONGEST_RETRY)
+            attempts.outcome = FetchFailed(
+                reason=PackageReason.FETCH_FAILED, message=str(error), retry_at=_now() + delay
+            )
+        attempts.fetched_at = _now()
+        self._fetches[package.ref] = (wanted, attempts)
+
+    def _pinned(self, package: CloacinaPackage, digest: str) -> Fetched | FetchFailed:
+        if package.spec.digest in (None, digest):
+            return Fetched(digest=digest)
+        return FetchFailed(
+            reason=PackageReason.DIGEST_MISMATCH,
+            message=f"spec.digest pins {package.spec.digest}, but the source gave {digest}",
+            retry_at=None,
+        )
+
+    async def _inspect(self, package: CloacinaPackage, digest: str) -> None:
+        wanted = _wanted(package)
+        self._verdicts[package.ref] = (wanted, digest, Unread(inspecting=True))
+        verdict = await self._judge(package, digest)
+        if isinstance(verdict, Refused):
+            await self._executor.discard(package, digest)
+        self._verdicts[package.ref] = (wanted, digest, verdict)
+
+    async def _judge(self, package: CloacinaPackage, digest: str) -> Accepted | Refused:
+        """First what can be said without running it, then what its import says."""
+        data = await self._store.get_archive(digest)
+        if data is None:
+            message = f"the archive {digest} is not in the store any more"
+            return Refused(reason=PackageReason.ARCHIVE_INVALID, message=message, version=None)
+        examined = await asyncio.to_thread(examine, data, self._limits)
+        if examined.manifest is None or examined.faults:
+            return _refused_unread(examined)
+        version = examined.manifest.package.version
+        try:
+            inventory = await self._executor.import_package(package, digest)
+        except LoadError as error:
+            return _refused_import(error, version)
+        except CloacaError as error:
+            return Refused(reason=PackageReason.IMPORT_CRASHED, message=str(error), version=version)
+        report = check_registered(examined.manifest, inventory)
+        if report.disagreements:
+            message = "\n".join(str(disagreement) for disagreement in report.disagreements)
+            return Refused(reason=PackageReason.NAMES_DISAGREE, message=message, version=version)
+        return _accepted(examined, inventory, tuple(str(warning) for warning in report.warnings))
+
+
+def _refused_unread(examined: Examined) -> Refused:
+    raise NotImplementedError
+
+
+def _refused_import(error: LoadError, version: str) -> Refused:
+    raise NotImplementedError
+
+
+def _accepted(examined: Examined, inventory: Inventory, warnings: tuple[str, ...]) -> Accepted:
+    raise NotImplementedError
+
+
+def _url(package: CloacinaPackage) -> str:
+    if package.spec.source.url is None:
+        raise UnsupportedSource("spec.source.configMap: there are no ConfigMaps outside of a cluster; use url")
+    return package.spec.source.url
+
+
+def _wanted(package: CloacinaPackage) -> _Wanted:
+    return (package.metadata.uid, package.metadata.generation)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,86 @@
+"""Look up everything that a decision may see. Decides nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from cloaca.authoring.duration import parse_duration
+from cloaca.resources import CloacinaPackage, Trigger, WorkflowRun
+from cloaca.store import Store
+from cloacina_operator.core.packages import Fetched, ObservedPackage
+from cloacina_operator.core.runs import ObservedRun
+from cloacina_operator.core.triggers import ObservedTrigger
+from cloacina_operator.executors.base import Executor
+from cloacina_operator.shell.archives import Archives
+from cloacina_operator.shell.index import Index
+
+
+class Gather:
+    """Makes one observation from the store, the index, the executor and what became of archives."""
+
+    def __init__(self, *, store: Store, index: Index, executor: Executor, archives: Archives) -> None:
+        self._store = store
+        self._index = index
+        self._executor = executor
+        self._archives = archives
+
+    async def package(self, package: CloacinaPackage, now: datetime) -> ObservedPackage:
+        """All about one package."""
+        interval = package.spec.interval
+        every = None if interval is None else timedelta(seconds=parse_duration(interval))
+        fetch = self._archives.fetched(package, every, now)
+        return ObservedPackage(
+            package=package,
+            fetch=fetch,
+            verdict=self._archives.verdict(package, fetch.digest) if isinstance(fetch, Fetched) else None,
+            polled=frozenset(trigger.spec.name for trigger in self._index.triggers_of(package.ref)),
+            poller=self._executor.poller(package.ref),
+            now=now,
+        )
+
+    async def trigger(self, trigger: Trigger, now: datetime) -> ObservedTrigger:
+        """All about one trigger."""
+        package = await self._package(trigger.spec.package_ref.name, trigger.metadata.namespace)
+        poller = None if package is None else self._executor.poller(package.ref)
+        return ObservedTrigger(
+            trigger=trigger,
+            package=package,
+            active_runs=self._index.unfinished_of(trigger),
+            older_twin=self._index.older_twin(trigger),
+            poller_alive=poller is not None and poller.failure is None,
+            now=now,
+        )
+
+    async def run(self, run: WorkflowRun, now: datetime) -> ObservedRun:
+        """All about one run."""
+        digest, missing = await self._archive(run)
+        trigger = None
+        if run.spec.trigger_ref is not None:
+            trigger = await self._store.get(Trigger, run.spec.trigger_ref.name, run.metadata.namespace)
+        effective = None if trigger is None else trigger.status.effective
+        return ObservedRun(
+            run=run,
+            digest=digest,
+            missing=missing,
+            policy=None if effective is None else effective.concurrency_policy,
+            siblings=self._index.siblings(run),
+            execution=self._executor.execution(run.ref),
+            slot_free=self._executor.slot_free(),
+            now=now,
+        )
+
+    async def _archive(self, run: WorkflowRun) -> tuple[str | None, str]:
+        """(digest to run, what is missing)."""
+        if run.spec.package_ref is None:
+            return None, "the run names no package (spec.packageRef): only the program that made it can execute it"
+        package = await self._package(run.spec.package_ref.name, run.metadata.namespace)
+        if package is None:
+            return None, f"there is no CloacinaPackage {run.spec.package_ref.name!r} in this namespace"
+        if run.spec.digest is not None:
+            return run.spec.digest, ""
+        if package.status.active is None:
+            return None, f"package {package.name!r} has no accepted archive: see its conditions"
+        return package.status.active.digest, ""
+
+    async def _package(self, name: str, namespace: str) -> CloacinaPackage | None:
+        return await self._store.get(CloacinaPackage, name, namespace)

@@ -1,0 +1,134 @@
+"""What must be known of other objects to decide about one: who belongs to whom, and which runs are unfinished.
+
+Fed by the store's changes. Keeps of a finished run nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
+from cloaca.store import Store
+from cloacina_operator.core.runs import Sibling
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unfinished:
+    """An unfinished run."""
+
+    ref: Ref
+    package: str | None
+    trigger_uid: str | None
+    trigger: str | None
+    created: datetime
+    started: bool
+
+
+class Index:
+    """Unfinished runs and triggers, by whom they belong to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._runs: dict[Ref, _Unfinished] = {}
+        self._triggers: dict[Ref, Trigger] = {}
+
+    async def load(self) -> list[Ref]:
+        """Read everything afresh; returns what there is to look at: all but the finished runs."""
+        runs = await self._store.list(WorkflowRun)
+        triggers = await self._store.list(Trigger)
+        packages = await self._store.list(CloacinaPackage)
+        self._runs = {run.ref: _unfinished(run) for run in runs if not run.status.phase.finished}
+        self._triggers = {trigger.ref: trigger for trigger in triggers}
+        return [*(package.ref for package in packages), *self._triggers, *self._runs]
+
+    async def saw(self, ref: Ref) -> list[Ref]:
+        """``ref`` changed: take note, and return all whose decision may be another one now."""
+        if ref.kind == WorkflowRun.KIND:
+            return self._saw_run(ref, await self._store.get(WorkflowRun, ref.name, ref.namespace))
+        if ref.kind == Trigger.KIND:
+            return self._saw_trigger(ref, await self._store.get(Trigger, ref.name, ref.namespace))
+        affected = [ref]
+        affected += [trigger.ref for trigger in self.triggers_of(ref)]
+        affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and not run.started]
+        return affected
+
+    def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
+        before = self._runs.pop(ref, None)
+        if run is not None and not run.status.phase.finished:
+            after = self._runs[ref] = _unfinished(run)
+            if before is not None or after.trigger is None:
+                return [ref]
+            return [ref, Ref(Trigger.KIND, ref.namespace, after.trigger)]
+        if before is None:
+            return [ref]
+        affected = [ref, *(run.ref for run in self._runs.values() if not run.started)]  # a slot, or a turn, came free
+        if before.trigger is not None:
+            affected.append(Ref(Trigger.KIND, ref.namespace, before.trigger))
+        return affected
+
+    def _saw_trigger(self, ref: Ref, trigger: Trigger | None) -> list[Ref]:
+        before = self._triggers.pop(ref, None)
+        affected = [ref]
+        if trigger is not None:
+            self._triggers[ref] = trigger
+        if before is None or trigger is None:  # twins, and the package that looks which triggers there are
+            known = trigger or before
+            if known is not None:
+                package = Ref(CloacinaPackage.KIND, ref.namespace, known.spec.package_ref.name)
+                affected += [package, *(other.ref for other in self.triggers_of(package) if other.ref != ref)]
+        return affected
+
+    def triggers_of(self, package: Ref) -> Iterator[Trigger]:
+        """The Trigger objects that name the package."""
+        for trigger in self._triggers.values():
+            if trigger.metadata.namespace == package.namespace and trigger.spec.package_ref.name == package.name:
+                yield trigger
+
+    def older_twin(self, trigger: Trigger) -> str | None:
+        """The name of the oldest other Trigger for the same function, if it is older than ``trigger``."""
+        package = Ref(CloacinaPackage.KIND, trigger.metadata.namespace, trigger.spec.package_ref.name)
+        twins = [other for other in self.triggers_of(package) if other.spec.name == trigger.spec.name]
+        oldest = min(twins, key=_age, default=trigger)
+        return None if _age(oldest) >= _age(trigger) else oldest.name
+
+    def unfinished_of(self, trigger: Trigger) -> tuple[str, ...]:
+        """Names of the trigger's unfinished runs, oldest first."""
+        runs = [run for run in self._runs.values() if run.trigger_uid == trigger.metadata.uid]
+        return tuple(run.ref.name for run in sorted(runs, key=lambda run: (run.created, run.ref.name)))
+
+    def siblings(self, run: WorkflowRun) -> tuple[Sibling, ...]:
+        """The other unfinished runs of the trigger that fired ``run``."""
+        if run.spec.trigger_ref is None:
+            return ()
+        uid = run.spec.trigger_ref.uid
+        return tuple(
+            Sibling(name=other.ref.name, created=other.created, started=other.started)
+            for other in self._runs.values()
+            if other.trigger_uid == uid and other.ref != run.ref
+        )
+
+    def unstarted(self) -> list[Ref]:
+        """Runs that wait for something."""
+        return [run.ref for run in self._runs.values() if not run.started]
+
+
+def _unfinished(run: WorkflowRun) -> _Unfinished:
+    trigger = run.spec.trigger_ref
+    return _Unfinished(
+        ref=run.ref,
+        package=None if run.spec.package_ref is None else run.spec.package_ref.name,
+        trigger_uid=None if trigger is None else trigger.uid,
+        trigger=None if trigger is None else trigger.name,
+        created=run.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc),
+        started=run.status.attempt > 0,
+    )
+
+
+def _is_of(run: _Unfinished, package: Ref) -> bool:
+    return run.package == package.name and run.ref.namespace == package.namespace
+
+
+def _age(trigger: Trigger) -> tuple[datetime, str]:
+    return (trigger.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc), trigger.metadata.uid)

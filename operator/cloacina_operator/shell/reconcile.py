@@ -1,0 +1,218 @@
+"""Follow the store, and for each object: get, gather, plan, perform, write status once. The same for every host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+from typing_extensions import assert_never
+
+from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
+from cloaca.resources import CloacinaPackage, Ref, Resource, Trigger, WorkflowRun
+from cloaca.store import Store
+from cloacina_operator.core import packages, runs, triggers
+from cloacina_operator.core.plan import (
+    Action,
+    CancelRun,
+    CreateTrigger,
+    EnsurePoller,
+    Fetch,
+    Inspect,
+    Plan,
+    StartRun,
+    StopPoller,
+    StopRun,
+)
+from cloacina_operator.executors.base import Executor
+from cloacina_operator.shell.archives import Archives
+from cloacina_operator.shell.gather import Gather
+from cloacina_operator.shell.index import Index
+from cloacina_operator.shell.queue import Queue
+
+log = logging.getLogger("cloacina.reconcile")
+
+R = TypeVar("R", bound=Resource[Any, Any])
+
+WORKERS = 8
+RESYNC = 300.0  # seconds between two looks at everything, for what no event told
+STORE_PAUSE = 1.0  # seconds before the store is followed again after it went away
+
+
+class Reconciler:
+    """Keeps the world as the objects say. Two of them at once are harmless: names and conflicts decide."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        executor: Executor,
+        archives: Archives,
+        index: Index,
+        queue: Queue,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._archives = archives
+        self._index = index
+        self._queue = queue
+        self._now = now
+        self._gather = Gather(store=store, index=index, executor=executor, archives=archives)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        tasks = [asyncio.ensure_future(self._work()) for _ in range(WORKERS)]
+        tasks.append(asyncio.ensure_future(self._follow()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _follow(self) -> None:
+        """Put on the queue what changes, and now and then everything."""
+        while True:
+            try:
+                async with self._store.changes() as changes:
+                    await self._look_at_everything()
+                    resync = asyncio.ensure_future(self._resync())
+                    try:
+                        async for change in changes:
+                            for ref in await self._index.saw(change.ref):
+                                self._queue.add(ref)
+                    finally:
+                        resync.cancel()
+            except StoreUnavailable as error:
+                log.warning("the store is away: %s", error)
+            await asyncio.sleep(STORE_PAUSE)
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC)
+            await self._look_at_everything()
+
+    async def _look_at_everything(self) -> None:
+        for ref in await self._index.load():
+            self._queue.add(ref)
+
+    async def _work(self) -> None:
+        while True:
+            ref = await self._queue.get()
+            failed = False
+            try:
+                after = await self.reconcile(ref)
+                if after is not None:
+                    self._queue.add_after(ref, after.total_seconds())
+            except Conflict:
+                failed = True  # somebody was quicker: look again
+            except StoreUnavailable as error:
+                log.warning("%s: the store is away: %s", ref, error)
+                failed = True
+            except Exception:
+                log.exception("%s: unexpected; it is looked at again", ref)
+                failed = True
+            finally:
+                self._queue.done(ref, failed=failed)
+
+    async def reconcile(self, ref: Ref) -> timedelta | None:
+        """One look at one object. Returns when to look again, if not only when something changes."""
+        if ref.kind == CloacinaPackage.KIND:
+            return await self._reconcile_package(ref)
+        if ref.kind == Trigger.KIND:
+            return await self._reconcile_trigger(ref)
+        return await self._reconcile_run(ref)
+
+    async def _reconcile_package(self, ref: Ref) -> timedelta | None:
+        package = await self._store.get(CloacinaPackage, ref.name, ref.namespace)
+        if package is None:
+            self._archives.forget(ref)
+            await self._executor.remove_package(ref)
+            return None
+        return await self._carry_out(package, packages.plan(await self._gather.package(package, self._now())), package)
+
+    async def _reconcile_trigger(self, ref: Ref) -> timedelta | None:
+        trigger = await self._store.get(Trigger, ref.name, ref.namespace)
+        if trigger is None:
+            return None
+        observed = await self._gather.trigger(trigger, self._now())
+        return await self._carry_out(trigger, triggers.plan(observed), observed.package)
+
+    async def _reconcile_run(self, ref: Ref) -> timedelta | None:
+        run = await self._store.get(WorkflowRun, ref.name, ref.namespace)
+        if run is None:
+            await self._executor.remove_run(ref)
+            return None
+        if run.status.phase.finished:
+            self._executor.forget_run(ref)
+            return None
+        package = None
+        if run.spec.package_ref is not None:
+            package = await self._store.get(CloacinaPackage, run.spec.package_ref.name, ref.namespace)
+        elif run.spec.trigger_ref is None:
+            return None  # of a program in library mode, which executes it itself
+        return await self._carry_out(run, runs.plan(await self._gather.run(run, self._now())), package)
+
+    async def _carry_out(self, seen: R, plan: Plan[Any], package: CloacinaPackage | None) -> timedelta | None:
+        for action in plan.actions:
+            await self._perform(action, seen.metadata.namespace, package)
+        if plan.status != seen.status:
+            try:
+                await self._store.write_status(seen.model_copy(update={"status": plan.status}))
+            except NotFound:
+                return None  # deleted meanwhile; the change that says so is on its way
+        return plan.requeue_after
+
+    async def _perform(self, action: Action, namespace: str, package: CloacinaPackage | None) -> None:
+        match action:
+            case StopRun(run=run):
+                await self._executor.stop_run(run.ref)
+            case CancelRun(name=name):
+                await self._cancel(name, namespace)
+            case CreateTrigger(trigger=trigger):
+                await self._create_trigger(trigger)
+            case _ if package is None:
+                raise LookupError(f"{action} needs a package")
+            case Fetch():
+                self._archives.fetch(package)
+            case Inspect(digest=digest):
+                self._archives.inspect(package, digest)
+            case EnsurePoller(digest=digest):
+                await self._executor.ensure_poller(package, digest)
+            case StopPoller():
+                await self._executor.stop_poller(package.ref)
+            case StartRun(run=run, digest=digest, attempt=attempt):
+                await self._executor.start_run(run, package, digest, attempt)
+            case _:
+                assert_never(action)
+
+    async def _create_trigger(self, trigger: Trigger) -> None:
+        try:
+            await self._store.create(trigger)
+        except AlreadyExists:
+            existing = await self._store.get(Trigger, trigger.name, trigger.metadata.namespace)
+            if existing is not None and existing.spec.package_ref != trigger.spec.package_ref:
+                log.warning(
+                    "%s exists for package %r, so package %r cannot have one of that name: apply one by hand",
+                    trigger.ref,
+                    existing.spec.package_ref.name,
+                    trigger.spec.package_ref.name,
+                )
+        except NotFound:
+            log.info("%s: its package was deleted meanwhile", trigger.ref)
+
+    async def _cancel(self, name: str, namespace: str) -> None:
+        run = await self._store.get(WorkflowRun, name, namespace)
+        if run is None or run.spec.cancel or run.status.phase.finished:
+            return
+        await self._store.update(run.with_spec(cancel=True))
+
+
+def utc_now() -> datetime:
+    """The time, for hosts."""
+    return datetime.now(timezone.utc)
