@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any, TypeVar
 
 from cloaca.authoring.duration import parse_duration
@@ -19,7 +20,15 @@ from cloaca.polling.workers import PollFailed, StartWorker, Workers
 from cloaca.resources.names import tick_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
 from cloaca.resources.run import WorkflowRun
-from cloaca.resources.trigger import ConcurrencyPolicy, EffectiveSettings, PendingTick, Tick, Trigger, TriggerStatus
+from cloaca.resources.trigger import (
+    ConcurrencyPolicy,
+    EffectiveSettings,
+    FireIntent,
+    PendingTick,
+    Tick,
+    Trigger,
+    TriggerStatus,
+)
 from cloaca.store.base import Change, Store
 
 log = logging.getLogger("cloaca.polling")
@@ -313,27 +322,34 @@ class Poller:
         """Make those runs of ``pending`` that do not exist yet, and count the tick as done."""
         made: list[str] = []
         for fire in pending.fires:
-            run = tick.run_of(entry.trigger, pending, fire, self._defaults)
-            if await self._persistently(lambda run=run, fire=fire: self._create(run, fire)):  # type: ignore[misc]
-                made.append(run.name)
-                entry.active.add(run.name)
+            name, ours = await self._persistently(partial(self._create, entry.trigger, pending, fire))
+            if ours:
+                made.append(name)
+                entry.active.add(name)
             else:
-                duplicates.append(run.name)
+                duplicates.append(name)
         submitted.extend(made)
         entry.status = tick.committed(entry.status, pending, now=_now(), submitted=made)
 
-    async def _create(self, run: WorkflowRun, fire: Any) -> bool:
-        """Whether the run is this fire's: created now, or before by a try whose answer got lost."""
-        try:
-            await self._store.create(run)
-        except AlreadyExists:
-            existing = await self._store.get(WorkflowRun, run.name, run.metadata.namespace)
-            if existing is None:
-                return await self._create(run, fire)  # deleted in between
-            return tick.same_fire(existing, fire)
-        except NotFound:
-            raise TriggerGone(f"{run.metadata.owner_references[0].name} was deleted") from None
-        return True
+    async def _create(self, trigger: Trigger, pending: PendingTick, fire: FireIntent) -> tuple[str, bool]:
+        """The name of the run, and whether it is this fire's: made now, or before by a try whose answer got lost."""
+        while True:
+            run = tick.run_of(trigger, pending, fire, self._defaults)
+            try:
+                await self._store.create(run)
+            except AlreadyExists:
+                existing = await self._store.get(WorkflowRun, run.name, run.metadata.namespace)
+                if existing is None:
+                    continue  # deleted in between
+                if tick.same_fire(existing, fire):
+                    return run.name, True
+                if not tick.is_taken(existing, trigger, fire):
+                    return run.name, False
+                fire = tick.second_name(trigger, fire)
+            except NotFound:
+                raise TriggerGone(f"{trigger.ref} was deleted") from None
+            else:
+                return run.name, True
 
     async def _write(self, entry: _Entry) -> None:
         """Record our half of the status. Raises TriggerGone."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from cloaca.polling.messages import Fire
 from cloaca.resources.meta import ObjectMeta, owned_by
-from cloaca.resources.names import keyed_run_name, run_labels, tick_run_name
+from cloaca.resources.names import keyed_run_name, manual_run_name, run_labels, tick_run_name
 from cloaca.resources.package import RunDefaults
 from cloaca.resources.run import RunSpec, TriggerReference, WorkflowRun
 from cloaca.resources.trigger import FireIntent, PendingTick, Tick, TickOutcome, Trigger, TriggerStatus
@@ -84,6 +84,18 @@ def run_of(trigger: Trigger, pending: PendingTick, fire: FireIntent, defaults: R
 def same_fire(existing: WorkflowRun, fire: FireIntent) -> bool:
     """Whether the run under that name is this fire's own: a submission that had been applied, though nobody heard."""
     return existing.spec.fire_id == fire.fire_id
+
+
+def is_taken(existing: WorkflowRun, trigger: Trigger, fire: FireIntent) -> bool:
+    """Whether a run of something else has the name of ``fire``: another trigger's, or one of a trigger that had the
+    name before. Then the fire takes ``second_name``; it is no repetition."""
+    fired_by = existing.spec.trigger_ref
+    return fired_by is None or fired_by.uid != trigger.metadata.uid or existing.spec.key != fire.key
+
+
+def second_name(trigger: Trigger, fire: FireIntent) -> FireIntent:
+    """``fire`` under a name that nothing else can have: every try of the same fire finds the same one."""
+    return fire.model_copy(update={"name": manual_run_name(trigger.name, fire.fire_id[:12])})
 
 
 def fired_tick(*, time: datetime, duration: float, submitted: Sequence[str], duplicates: Sequence[str]) -> Tick:

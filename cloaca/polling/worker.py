@@ -18,6 +18,8 @@ from cloaca.polling.messages import LONGEST_LINE, Ended, Fire, Yielded, answer_l
 
 _MOST_THREADS = 64
 _TRACEBACK_LIMIT = 8_192
+LONGEST_KEY = 1_024  # characters
+CONTEXT_LIMIT = 256 * 1024  # bytes of JSON
 
 Publish = Callable[[tuple[Fire, ...]], None]  # returns when the fires are durable
 
@@ -137,7 +139,7 @@ def interpret(answer: Any) -> tuple[tuple[Fire, ...], str]:
     if isinstance(answer, TriggerResult):
         if answer.context is None:
             return (), answer.reason
-        return (Fire(context=plain(answer.context, "the fired context"), key=answer.key),), ""
+        return (_fire(answer.context, answer.key),), ""
     if isinstance(answer, Iterable) and not isinstance(answer, (str, bytes, Mapping)):
         parts = [interpret(item) for item in answer]
         return tuple(fire for fires, _ in parts for fire in fires), next((reason for _, reason in parts if reason), "")
@@ -145,6 +147,21 @@ def interpret(answer: Any) -> tuple[tuple[Fire, ...], str]:
         f"the function returned {_shown(answer)}; return cloaca.TriggerResult.fire(context) or "
         "cloaca.TriggerResult.skip()"
     )
+
+
+def _fire(context: Context, key: str | None) -> Fire:
+    if key is not None and len(key) > LONGEST_KEY:
+        raise TriggerResultError(
+            f"the key {key[:40]!r}… has {len(key)} characters, more than {LONGEST_KEY}: use a hash of it"
+        )
+    data = plain(context, "the fired context")
+    size = len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > CONTEXT_LIMIT:
+        raise TriggerResultError(
+            f"the fired context is {size:,} bytes as JSON, over the limit of {CONTEXT_LIMIT:,}: "
+            "store the data elsewhere and fire with a reference to it"
+        )
+    return Fire(context=data, key=key)
 
 
 def _shown(answer: Any) -> str:

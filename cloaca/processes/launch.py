@@ -236,6 +236,10 @@ class PackageZygote:
         self._importing = False
         return inventory
 
+    async def ended(self) -> Exit:
+        """Return when it is gone."""
+        return await asyncio.shield(self._child.ended)
+
     async def start_worker(self) -> PollWorker:
         """Start a poll worker."""
         ours, theirs = socket.socketpair()

@@ -190,6 +190,7 @@ class _Steps:
             "workflows": accepted.workflows,
             "tasks": accepted.tasks,
             "triggers": accepted.triggers,
+            "trigger_count": len(accepted.triggers),
             "warnings": accepted.warnings,
         }
         self._remember(HistoryEntry(digest=digest, version=accepted.version, time=now, accepted=True))
