@@ -90,6 +90,13 @@ class Context:
         if data is not None:
             self.update_from_dict(data)
 
+    @classmethod
+    def _holding(cls, data: dict[str, Any]) -> Context:
+        """A context around ``data`` itself, which ``plain`` has let in before."""
+        context = cls.__new__(cls)
+        context._data = data
+        return context
+
     def get(self, key: str, default: Any = None) -> Any:
         """The value of ``key``, or ``default``."""
         return self._data.get(key, default)

@@ -105,9 +105,10 @@ class Workflow(Value):
 class WorkflowBuilder:
     """Collects tasks; as a context manager it registers the workflow when the block ends well.
 
-    >>> with WorkflowBuilder("greet") as builder:
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("greet") as builder:
     ...     builder.description("Says hello")
-    ...     @task(id="hello")
+    ...     @cloaca.task(id="hello")
     ...     def hello(context):
     ...         context.set("said", "hello")
     """

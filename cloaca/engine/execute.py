@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import functools
 import logging
 import random
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, Protocol
 
-from cloaca.authoring.context import Context, plain
+from cloaca.authoring.context import Context
 from cloaca.authoring.task import TaskDefinition
 from cloaca.authoring.workflow import Workflow
+from cloaca.engine.attempt import CONTEXT_LIMIT, Ended, call, check_size, checked_result, describe, traceback_of
 from cloaca.engine.handle import TaskHandle
 from cloaca.engine.progress import Progress
 from cloaca.engine.retry import retry_delay
-from cloaca.errors import ContextError, TaskResultError, TaskTimeout
+from cloaca.errors import CloacaError, ContextError
 from cloaca.resources.run import RunPhase, RunStatus
 
 log = logging.getLogger("cloaca.engine")
 
-CONTEXT_LIMIT = 256 * 1024  # bytes of JSON; a reference to stored data belongs into a context, not the data
-_SHOW_AFTER = 0.05  # seconds until a task that got its slot late, or failed a try, is shown in the status
+_GATHER = 0.02  # seconds that news wait for others to be recorded together with, where no task waits for the record
 
 
 class StopReason(str, Enum):
@@ -42,18 +41,19 @@ class Stop:
     """Asks a run to stop; the first reason given holds. Belongs to the loop that executes the run."""
 
     def __init__(self) -> None:
-        self.reason: StopReason | None = None
-        self._event = asyncio.Event()
+        self.reason: StopReason | None = None  # None: go on
+        self._listener: Callable[[], None] | None = None
 
     def request(self, reason: StopReason) -> None:
         """Stop as soon as possible."""
         if self.reason is None:
             self.reason = reason
-            self._event.set()
+            if self._listener is not None:
+                self._listener()
 
-    async def wait(self) -> None:
-        """Return when a stop was requested."""
-        await self._event.wait()
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when a stop is requested."""
+        self._listener = listener
 
 
 class Journal(Protocol):
@@ -90,6 +90,8 @@ async def execute(
 
 
 class _Execution:
+    """One run in this process. Tasks report their ends into ``_ended``; ``run`` alone moves the progress on."""
+
     def __init__(
         self,
         workflow: Workflow,
@@ -105,71 +107,77 @@ class _Execution:
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._progress = Progress(workflow.dependencies, context, recorded)
-        self._running: dict[asyncio.Task[dict[str, Any]], str] = {}
-        self._changed = asyncio.Event()  # something is worth showing, though no task finished
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended: list[tuple[str, Ended]] = []
+        self._news_due = False  # what happened since the last write has waited long enough
+        self._news_timer: asyncio.TimerHandle | None = None
+        self._sleeper: asyncio.Future[None] | None = None
 
     async def run(self) -> RunStatus:
-        stopping = asyncio.ensure_future(self._stop.wait())
+        self._stop.listen(self._wake)
         try:
-            while not self._progress.finished:
-                gate = await self._launch()
-                await self._write(RunPhase.RUNNING)
-                gate.set()
-                await self._until_something_happens(stopping)
-                if self._stop.reason is not None:
-                    return await self._stopped(self._stop.reason)
-            return await self._write(RunPhase.FAILED if self._progress.failed else RunPhase.COMPLETED)
+            while self._stop.reason is None:
+                self._settle_ended()
+                if self._progress.finished:
+                    return await self._conclude()
+                ready = self._progress.take_ready()
+                if ready or self._news_due:
+                    gate = await self._launch(ready)
+                    await self._write(RunPhase.RUNNING)
+                    gate.set()
+                else:
+                    await self._sleep()
+            return await self._stopped(self._stop.reason)
         finally:
-            stopping.cancel()
+            self._forget_news()
             await self._abandon()
 
-    async def _launch(self) -> asyncio.Event:
+    async def _launch(self, ready: list[str]) -> asyncio.Event:
         """Start what became ready, up to the point where the caller has recorded it and sets the event."""
         gate = asyncio.Event()
-        ready = self._progress.take_ready()
+        slots = self._workshop.slots
         for task in ready:
-            started = self._loop.create_task(self._perform(self._workflow.tasks[task], gate))
-            self._running[started] = task
-        if ready:
-            await asyncio.sleep(0)  # lets those that find a slot free be recorded as running at once
+            definition = self._workflow.tasks[task]
+            handle = None  # None: it waits for a slot
+            if not slots.locked():
+                await slots.acquire()
+                handle = self._started(definition)
+            performing = self._loop.create_task(self._perform(definition, gate, handle))
+            self._running.add(performing)
+            performing.add_done_callback(self._running.discard)
+            if handle is not None:  # cancelled before its first step, it could not close the handle itself
+                performing.add_done_callback(functools.partial(_closed, handle))
         return gate
 
-    async def _until_something_happens(self, stopping: asyncio.Future[None]) -> None:
-        changed = asyncio.ensure_future(self._changed.wait())
-        try:
-            await asyncio.wait({*self._running, changed, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
-        self._changed.clear()
-        for done in [task for task in self._running if task.done()]:
-            self._settle(self._running.pop(done), done)
-
-    def _settle(self, task: str, done: asyncio.Task[dict[str, Any]]) -> None:
-        error = done.exception()
-        if error is None:
-            self._progress.completed(task, done.result(), _now())
-        elif isinstance(error, _GaveUp):
-            self._progress.gave_up(task, describe(error.error), traceback_of(error.error), _now())
-        else:  # a fault of the engine, not of the task: say all of it
-            self._progress.gave_up(task, f"internal error: {describe(error)}", traceback_of(error), _now())
+    def _settle_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        for task, end in ended:
+            if end.error is None:
+                self._progress.completed(task, end.value, _now())
+            else:
+                self._progress.gave_up(task, describe(end.error), traceback_of(end.error), _now())
+        if ended:
+            self._news()
 
     async def _write(self, phase: RunPhase) -> RunStatus:
+        self._forget_news()
         status = self._progress.status(phase=phase, now=_now())
-        if phase is RunPhase.COMPLETED and status.context is not None:
-            too_large = _oversize(status.context, self._workshop.context_limit)
-            if too_large:
-                status = status.model_copy(
-                    update={
-                        "phase": RunPhase.FAILED,
-                        "context": None,
-                        "message": f"the final context of workflow {self._workflow.name!r} {too_large}",
-                    }
-                )
         await self._journal.write(status)
         return status
 
+    async def _conclude(self) -> RunStatus:
+        if not self._progress.failed:
+            try:
+                check_size(self._progress.final_context(), self._workshop.context_limit)
+            except ContextError as error:
+                self._progress.failed_as_a_whole(f"the leaves of workflow {self._workflow.name!r} together: {error}")
+        return await self._write(RunPhase.FAILED if self._progress.failed else RunPhase.COMPLETED)
+
     async def _stopped(self, reason: StopReason) -> RunStatus:
         await self._abandon()
+        self._settle_ended()
+        if self._progress.finished:
+            return await self._conclude()
         if reason is StopReason.INTERRUPTED:
             self._progress.interrupted()
             return await self._write(RunPhase.PENDING)
@@ -181,172 +189,118 @@ class _Execution:
 
     async def _abandon(self) -> None:
         """Cancel what runs. A sync function cannot be stopped in its thread: its late result is ignored."""
-        running = list(self._running)
-        self._running.clear()
-        for task in running:
+        for task in self._running:
             task.cancel()
-        if running:
-            await asyncio.wait(running)
+        if self._running:
+            await asyncio.wait(self._running)
+
+    # --- waking up
+
+    async def _sleep(self) -> None:
+        """Return when a task ended, news are due or a stop was requested."""
+        self._sleeper = self._loop.create_future()
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    def _news(self) -> None:
+        """Something is worth recording soon, though nothing waits for it."""
+        if self._news_timer is None:
+            self._news_timer = self._loop.call_later(_GATHER, self._news_have_waited)
+
+    def _news_have_waited(self) -> None:
+        self._news_due = True
+        self._wake()
+
+    def _forget_news(self) -> None:
+        self._news_due = False
+        if self._news_timer is not None:
+            self._news_timer.cancel()
+            self._news_timer = None
 
     # --- one task
 
-    async def _perform(self, definition: TaskDefinition, gate: asyncio.Event) -> dict[str, Any]:
-        """Try the task until it completes or its retry policy gives up (_GaveUp); returns its context."""
-        inputs = self._progress.input_of(definition.id)
-        slots = self._workshop.slots
-        waited = slots.locked()
-        await slots.acquire()
-        handle = TaskHandle(definition.id, slots, self._loop)
+    async def _perform(self, definition: TaskDefinition, gate: asyncio.Event, handle: TaskHandle | None) -> None:
+        """Try the task until it completes or its retry policy gives up, and report how it ended."""
         try:
-            while True:
-                self._progress.started(definition.id, _now())
-                if waited or gate.is_set():
-                    self._show_soon()
+            ended = await self._tries(definition, gate, handle)
+        except Exception as error:  # a fault of the engine, not of the task
+            log.exception("task %r: internal error", definition.id)
+            ended = Ended(error=CloacaError(f"internal error: {describe(error)}"))
+        self._ended.append((definition.id, ended))
+        self._wake()
+
+    async def _tries(self, definition: TaskDefinition, gate: asyncio.Event, handle: TaskHandle | None) -> Ended:
+        """The last try's end: where it is no error, its value is the task's context after it, as a dict."""
+        while True:
+            if handle is None:
+                await self._workshop.slots.acquire()
+                handle = self._started(definition)
+                self._news()
+            try:
                 await gate.wait()
-                context = Context()
-                context._data = plain(inputs, "context")  # a fresh copy for each try
-                try:
-                    result = await self._call(definition, context, handle)
-                except Exception as error:  # whatever user code raises is the task's failure
-                    delay = retry_delay(
-                        definition.retry, self._progress.attempts_of(definition.id), error, random.random()
-                    )
-                    if delay is None:
-                        await self._callback(definition, "on_failure", definition.id, describe(error), context)
-                        raise _GaveUp(error) from error
-                    self._progress.retrying(definition.id, f"retrying in {delay:.1f} s: {describe(error)}")
-                    self._show_soon()
-                    slots.release()
-                    handle.slot_lost()
-                    await asyncio.sleep(delay)
-                    await slots.acquire()
-                    handle.slot_taken()
-                else:
-                    await self._callback(definition, "on_success", definition.id, result)
-                    return result.to_dict()
-        finally:
-            if handle.is_slot_held():
-                slots.release()
+                context = Context._holding(self._progress.input_of(definition.id))
+                ended = await self._try(definition, context, handle)
+                delay = self._delay(definition, ended)
+                if delay is None or ended.error is None:
+                    await self._call_back(definition, ended, context)
+                    return ended
+            finally:
+                handle.close()
+            self._progress.retrying(definition.id, f"retrying in {delay:.1f} s: {describe(ended.error)}")
+            self._news()
+            await asyncio.sleep(delay)
+            handle = None
 
-    async def _call(self, definition: TaskDefinition, context: Context, handle: TaskHandle) -> Context:
-        arguments = (context, handle) if definition.takes_handle else (context,)
-        attempt: asyncio.Future[_Ended]
-        if definition.is_async:
-            attempt = self._loop.create_task(_ended_async(definition.function, arguments))
-        else:
-            attempt = self._loop.run_in_executor(self._workshop.pool, _ended, definition.function, arguments)
-        timeout = definition.timeout_seconds or self._workshop.task_timeout
-        try:
-            await asyncio.wait({attempt}, timeout=timeout)
-        except asyncio.CancelledError:
-            attempt.cancel()
-            raise
-        if not attempt.done():
-            attempt.cancel()
-            raise TaskTimeout(f"task {definition.id!r} took longer than its {timeout:g} s")
-        ended = attempt.result()
-        if ended.error is not None:
-            raise ended.error
-        return checked_result(definition.id, ended.value, context, self._workshop.context_limit)
+    def _started(self, definition: TaskDefinition) -> TaskHandle:
+        """A try begins, in a slot that was taken for it; closing the handle gives the slot back."""
+        self._progress.started(definition.id, _now())
+        return TaskHandle(definition.id, self._workshop.slots, self._loop)
 
-    async def _callback(self, definition: TaskDefinition, which: str, *arguments: Any) -> None:
-        callback = getattr(definition, which)
-        if callback is None:
-            return
-        ended = await self._loop.run_in_executor(self._workshop.pool, _ended, callback, arguments)
-        if ended.error is None and asyncio.iscoroutine(ended.value):
-            ended = await _ended_async(lambda: ended.value, ())
-        if ended.error is not None:
-            log.warning("task %r: its %s callback raised %s", definition.id, which, describe(ended.error))
-
-    def _show_soon(self) -> None:
-        self._loop.call_later(_SHOW_AFTER, self._changed.set)
-
-
-class _GaveUp(Exception):
-    """A task failed for good; ``error`` says why."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """How a call of user code ended. A value, since SystemExit and KeyboardInterrupt would tear down the loop."""
-
-    value: Any = None
-    error: Exception | None = None
-
-
-def _ended(function: Callable[..., Any], arguments: tuple[Any, ...]) -> _Ended:
-    try:
-        return _Ended(function(*arguments))
-    except Exception as error:  # noqa: BLE001  # it travels to the caller as a value
-        return _Ended(error=error)
-    except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
-        return _Ended(error=_as_exception(error))
-
-
-async def _ended_async(function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...]) -> _Ended:
-    try:
-        return _Ended(await function(*arguments))
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:  # noqa: BLE001  # it travels to the caller as a value
-        return _Ended(error=error)
-    except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
-        return _Ended(error=_as_exception(error))
-
-
-def _as_exception(error: BaseException) -> Exception:
-    wrapped = RuntimeError(f"{type(error).__name__}({error})")
-    wrapped.__cause__ = error
-    return wrapped
-
-
-def checked_result(task: str, result: Any, context: Context, limit: int) -> Context:
-    """The context that a task ended with: what it returned, or the one it was given where it returned None.
-
-    Raises TaskResultError for anything else that it returned, ContextError where the context holds what JSON cannot,
-    or more than ``limit`` bytes.
-    """
-    if result is None:
-        result = context
-    if not isinstance(result, Context):
-        raise TaskResultError(
-            f"task {task!r} returned {type(result).__qualname__}; return the context, or nothing after changing it"
+    async def _try(self, definition: TaskDefinition, context: Context, handle: TaskHandle) -> Ended:
+        ended = await call(
+            definition.function,
+            (context, handle) if definition.takes_handle else (context,),
+            is_async=definition.is_async,
+            pool=self._workshop.pool,
+            timeout=definition.timeout_seconds or self._workshop.task_timeout,
         )
-    checked = Context(result.to_dict())  # nested values may have been changed behind the context's back
-    too_large = _oversize(checked.to_dict(), limit)
-    if too_large:
-        raise ContextError(f"the context after task {task!r} {too_large}")
-    return checked
+        if ended.error is not None:
+            return ended
+        try:
+            return Ended(checked_result(ended.value, context, self._workshop.context_limit))
+        except CloacaError as error:
+            return Ended(error=error)
+
+    def _delay(self, definition: TaskDefinition, ended: Ended) -> float | None:
+        """Seconds until the next try; None: that was the last one."""
+        if ended.error is None:
+            return None
+        failures = self._progress.attempts_of(definition.id)
+        return retry_delay(definition.retry, failures, ended.error, random.random())
+
+    async def _call_back(self, definition: TaskDefinition, ended: Ended, context: Context) -> None:
+        """Tell the task's own callback. What it raises is logged and fails nothing."""
+        if ended.error is None and definition.on_success is not None:
+            await self._tell(definition.on_success, definition.id, Context(ended.value))
+        elif ended.error is not None and definition.on_failure is not None:
+            await self._tell(definition.on_failure, definition.id, describe(ended.error), context)
+
+    async def _tell(self, callback: Callable[..., Any], task: str, *news: Any) -> None:
+        timeout = self._workshop.task_timeout
+        answer = await call(callback, (task, *news), is_async=False, pool=self._workshop.pool, timeout=timeout)
+        if answer.error is not None:
+            name = getattr(callback, "__name__", repr(callback))
+            log.warning("task %r: its callback %s raised %s", task, name, describe(answer.error))
 
 
-def _oversize(data: Mapping[str, Any], limit: int) -> str | None:
-    size = len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode())
-    if size <= limit:
-        return None
-    largest = max(data, key=lambda key: len(json.dumps(data[key])))
-    return (
-        f"is {size:,} bytes as JSON, over the limit of {limit:,} (largest key: {largest!r}): "
-        "store the data elsewhere and keep a reference to it in the context"
-    )
-
-
-def describe(error: BaseException) -> str:
-    """``ValueError: text``, or just the name where there is no text."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def traceback_of(error: BaseException) -> str:
-    """The traceback of user code: without our own frames on top."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("cloaca."):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+def _closed(handle: TaskHandle, _: object) -> None:
+    handle.close()
 
 
 def _now() -> datetime:

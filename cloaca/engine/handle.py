@@ -3,82 +3,109 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
-
-class Slots(Protocol):
-    """How many tasks may run at once; an asyncio.Semaphore is one."""
-
-    async def acquire(self) -> Any:
-        """Wait for a slot and take it."""
-        ...
-
-    def release(self) -> None:
-        """Give it back."""
-        ...
+from cloaca.errors import TaskTimeout
 
 
 class TaskHandle:
-    """What a task gets as its second parameter, if that is named ``handle`` or ``task_handle``."""
+    """What a task gets as its second parameter, if that is named ``handle`` or ``task_handle``.
 
-    def __init__(self, task_id: str, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
+    It belongs to one try of the task, and keeps the account of that try's slot.
+    """
+
+    def __init__(self, task_id: str, slots: asyncio.Semaphore, loop: asyncio.AbstractEventLoop) -> None:
         self.task_id = task_id
         self._slots = slots
         self._loop = loop
-        self._held = True
+        self._held = True  # whoever makes a handle has taken a slot for it
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
 
     def is_slot_held(self) -> bool:
         """Whether the task counts against the limit of tasks at once now."""
         return self._held
 
-    def slot_lost(self) -> None:
-        """The engine gave the slot back, between two tries."""
-        self._held = False
-
-    def slot_taken(self) -> None:
-        """The engine took a slot for the next try."""
-        self._held = True
-
     def defer_until(self, condition: Callable[[], Any], poll_interval_ms: int = 1000) -> Awaitable[None] | None:
         """Wait until ``condition()`` is true, asking every ``poll_interval_ms``, without holding the slot meanwhile.
 
         In an ordinary task the call blocks; in an ``async def`` task it is awaited, and ``condition`` may be async.
+        Raises TaskTimeout where the task's time is over before the condition holds.
         """
-        if poll_interval_ms <= 0:
+        if not callable(condition):
+            raise TypeError(f"defer_until takes a function to ask, not {type(condition).__qualname__}")
+        if not poll_interval_ms > 0:
             raise ValueError(f"poll_interval_ms is {poll_interval_ms!r}, but must be above 0")
         try:
-            inside = asyncio.get_running_loop() is self._loop
+            on_loop = asyncio.get_running_loop() is self._loop
         except RuntimeError:
-            inside = False
-        if inside:
+            on_loop = False
+        if on_loop:
             return self._defer(condition, poll_interval_ms / 1000)
-        if condition():
-            return None
-        self._held = False
-        self._loop.call_soon_threadsafe(self._slots.release)
-        try:
-            while not condition():
-                time.sleep(poll_interval_ms / 1000)
-        finally:
-            asyncio.run_coroutine_threadsafe(self._take(), self._loop).result()
+        self._defer_in_thread(condition, poll_interval_ms / 1000)
         return None
 
     async def _defer(self, condition: Callable[[], Any], seconds: float) -> None:
         if await _answer(condition):
             return
-        self._held = False
-        self._slots.release()
+        self._let_go()
         try:
             while not await _answer(condition):
                 await asyncio.sleep(seconds)
-        finally:
+        except asyncio.CancelledError:
+            raise  # the try is over: a slot taken now would be one too many
+        except BaseException:
             await self._take()
+            raise
+        await self._take()
+
+    def _defer_in_thread(self, condition: Callable[[], Any], seconds: float) -> None:
+        if condition():
+            return
+        if self._marked_free():
+            self._loop.call_soon_threadsafe(self._slots.release)
+        try:
+            while not condition() and not self._ended.wait(seconds):
+                pass
+        except BaseException:
+            self._take_from_thread()
+            raise
+        self._take_from_thread()
+
+    def _take_from_thread(self) -> None:
+        if self._ended.is_set():
+            raise self._given_up()
+        asyncio.run_coroutine_threadsafe(self._take(), self._loop).result()
+
+    # --- on the loop
+
+    def close(self) -> None:
+        """The try has ended: give the slot back if it is held. A function that still waits in its thread wakes up."""
+        self._ended.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._marked_free():
+            self._slots.release()
 
     async def _take(self) -> None:
-        await self._slots.acquire()
-        self._held = True
+        if not self._ended.is_set():
+            await self._slots.acquire()
+            self._held = True
+        if self._ended.is_set():
+            self._let_go()
+            raise self._given_up()
+
+    def _marked_free(self) -> bool:
+        """Whether this call, and no other at the same time, took the mark that the slot is held."""
+        with self._lock:
+            held, self._held = self._held, False
+        return held
+
+    def _given_up(self) -> TaskTimeout:
+        return TaskTimeout(f"task {self.task_id!r} was given up while it waited")
 
 
 async def _answer(condition: Callable[[], Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,9 +42,11 @@ def _unite(target: list[Any], source: list[Any]) -> None:
 
 
 def _identity(item: Any) -> object:
-    """Equal for items that are the same JSON value: 1 and 1.0 are, 1 and true are not."""
-    if isinstance(item, (dict, list)):
-        return ("json", json.dumps(item, sort_keys=True))
+    """Equal for items that are the same JSON value: 1 and 1.0 are, 1 and true are not; order of keys is nothing."""
+    if isinstance(item, dict):
+        return frozenset((key, _identity(value)) for key, value in item.items())
+    if isinstance(item, list):
+        return ("list", *map(_identity, item))
     return (isinstance(item, bool), item)
 
 

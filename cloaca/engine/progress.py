@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cloaca.authoring import graph
-from cloaca.engine.merge import copied, merge
+from cloaca.engine.merge import merge
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
 
 MESSAGE_LIMIT = 4_096  # characters of a message in a status
@@ -29,7 +29,7 @@ class Progress:
         self._leaves = graph.leaves(dependencies)
         self._context = context
         self._recorded = recorded
-        self._tasks = {task: TaskStatus(id=task) for task in dependencies}
+        self._tasks = {task: TaskStatus(id=task) for task in graph.topological_order(dependencies)}
         self._contexts: dict[str, dict[str, Any]] = {}  # of completed tasks that are still needed
         self._waiting = {task: len(set(needs)) for task, needs in dependencies.items()}
         self._unneeded = {task: len(self._dependents[task]) for task in dependencies}
@@ -59,7 +59,7 @@ class Progress:
         """The context that ``task`` starts with; a copy of its own."""
         needs = list(dict.fromkeys(self._dependencies[task]))
         if not needs:
-            return copied(dict(self._context))  # type: ignore[no-any-return]  # a dict goes in
+            return merge((self._context,))
         return merge(self._contexts[needed] for needed in needs)
 
     def attempts_of(self, task: str) -> int:
@@ -69,7 +69,7 @@ class Progress:
     def final_context(self) -> dict[str, Any]:
         """The merge over the leaves that completed; the run's own context where none did."""
         ended = [self._contexts[leaf] for leaf in self._leaves if leaf in self._contexts]
-        return merge(ended) if ended else copied(dict(self._context))
+        return merge(ended or (self._context,))
 
     def status(self, *, phase: RunPhase, now: datetime) -> RunStatus:
         """What is to be recorded: everything that a later process needs, and what a person wants to see."""
@@ -92,7 +92,8 @@ class Progress:
 
     def started(self, task: str, now: datetime) -> None:
         """A try of ``task`` begins."""
-        self._set(task, phase=TaskPhase.RUNNING, attempts=self._tasks[task].attempts + 1, started_at=now)
+        status = self._tasks[task]
+        self._set(task, phase=TaskPhase.RUNNING, attempts=status.attempts + 1, started_at=status.started_at or now)
 
     def retrying(self, task: str, message: str) -> None:
         """A try of ``task`` failed; another one will be made."""
@@ -120,6 +121,10 @@ class Progress:
             )
         self._skip_dependents(task, now)
 
+    def failed_as_a_whole(self, message: str) -> None:
+        """Every task completed, and the run failed all the same."""
+        self._failure = (message, None)
+
     def cancelled(self, now: datetime, message: str) -> None:
         """Whatever is unfinished will not run."""
         for task, status in self._tasks.items():
@@ -138,27 +143,38 @@ class Progress:
     # --- inside
 
     def _restore(self, recorded: RunStatus) -> None:
-        for status in recorded.tasks:
-            if status.id not in self._tasks:
-                continue  # the graph is another one by now; what it lacks cannot matter
-            if status.phase.finished:
-                self._tasks[status.id] = status
+        was = {status.id: status for status in recorded.tasks}
+        for task in reversed(self._tasks):  # dependents first: they decide whether a context is still needed
+            status = was.get(task)
+            if status is None:
+                continue
+            if status.phase.finished and not self._lacks_context(status, recorded):
+                self._tasks[task] = status
             else:  # a try that was under way counts as made
-                self._tasks[status.id] = TaskStatus(id=status.id, attempts=status.attempts, message=status.message)
-        finished = [status for status in self._tasks.values() if status.phase.finished]
-        for status in finished:
-            self._unfinished -= 1
-            for needed in set(self._dependencies[status.id]):
-                self._unneeded[needed] -= 1
+                self._tasks[task] = status.model_copy(update={"phase": TaskPhase.PENDING, "finished_at": None})
+        for task, status in self._tasks.items():
+            if task in recorded.checkpoint:
+                self._contexts[task] = recorded.checkpoint[task]
+            if status.phase.finished:
+                self._finish(task)
             if status.phase is TaskPhase.COMPLETED:
-                for dependent in self._dependents[status.id]:
+                for dependent in self._dependents[task]:
                     self._waiting[dependent] -= 1
             elif status.phase is TaskPhase.FAILED and self._failure is None:
-                self._failure = (recorded.message or f"task {status.id!r} failed", recorded.traceback)
-        self._contexts = {task: dict(context) for task, context in recorded.checkpoint.items() if task in self._tasks}
+                self._failure = (recorded.message or f"task {task!r} failed", recorded.traceback)
+        for task, status in list(self._tasks.items()):
+            if status.phase.finished and status.phase is not TaskPhase.COMPLETED:
+                self._skip_dependents(task, status.finished_at)
         self._ready = [
-            task for task, count in self._waiting.items() if count == 0 and not self._tasks[task].phase.finished
+            task for task, status in self._tasks.items() if self._waiting[task] == 0 and not status.phase.finished
         ]
+
+    def _lacks_context(self, status: TaskStatus, recorded: RunStatus) -> bool:
+        """Whether a completed task must run again: the graph was changed, and the context now needed was let go."""
+        if status.phase is not TaskPhase.COMPLETED or status.id in recorded.checkpoint:
+            return False
+        dependents = self._dependents[status.id]
+        return not dependents or any(not self._tasks[dependent].phase.finished for dependent in dependents)
 
     def _set(self, task: str, **changes: Any) -> None:
         self._tasks[task] = self._tasks[task].model_copy(update=changes)
@@ -171,7 +187,7 @@ class Progress:
             if self._unneeded[needed] == 0:
                 self._contexts.pop(needed, None)
 
-    def _skip_dependents(self, task: str, now: datetime) -> None:
+    def _skip_dependents(self, task: str, now: datetime | None) -> None:
         doomed = list(self._dependents[task])
         while doomed:
             dependent = doomed.pop()

@@ -1,0 +1,62 @@
+"""Executes workflows with everything real but the store: what is recorded stays in a list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from cloaca.authoring.registry import collecting
+from cloaca.authoring.workflow import Workflow
+from cloaca.engine.execute import Stop, Workshop, execute
+from cloaca.engine.threads import DaemonThreads
+from cloaca.resources.run import RunStatus, TaskPhase
+
+
+class Engine:
+    """Runs workflows; ``written`` has every status that was recorded, oldest first."""
+
+    def __init__(self, pool: DaemonThreads) -> None:
+        self.pool = pool
+        self.written: list[RunStatus] = []
+        self.stop: Stop | None = None
+        self.slots = asyncio.Semaphore(4)
+
+    async def write(self, status: RunStatus) -> None:
+        await asyncio.sleep(0)
+        self.written.append(status)
+
+    async def run(
+        self,
+        workflow: Workflow,
+        context: Mapping[str, Any] | None = None,
+        *,
+        recorded: RunStatus | None = None,
+        slots: int = 4,
+        timeout: float | None = None,
+        limit: int = 256 * 1024,
+    ) -> RunStatus:
+        self.stop = Stop()
+        self.slots = asyncio.Semaphore(slots)
+        workshop = Workshop(pool=self.pool, slots=self.slots, task_timeout=timeout, context_limit=limit)
+        return await execute(workflow, context or {}, recorded or RunStatus(), self, workshop, self.stop)
+
+    def seen(self, task: str) -> list[TaskPhase]:
+        """The phases of a task, one a recorded status."""
+        return [entry.phase for status in self.written for entry in status.tasks if entry.id == task]
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[Any]:
+    """What a test defines ends with the test."""
+    with collecting() as registry:
+        yield registry
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    pool = DaemonThreads(64)
+    yield Engine(pool)
+    pool.shutdown()
