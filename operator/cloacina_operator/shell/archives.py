@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloaca.packages.agreement import check_registered
+from cloaca.packages.agreement import check_registered, resolve_workflow
 from cloaca.packages.archive import Limits
 from cloaca.packages.examine import Examined, examine
 
 from cloaca.errors import CloacaError, LoadError, SourceError
 from cloaca.packages.inventory import Inventory
+from cloaca.packages.manifest import Manifest
 from cloaca.packages.sources import UnsupportedSource, fetch
 from cloaca.resources import CloacinaPackage, Ref
 from cloaca.resources.conditions import PackageReason
+from cloaca.resources.package import TaskEntry, TriggerEntry, WorkflowEntry
 from cloaca.store import Store
 from cloacina_operator.core.packages import Accepted, Fetched, FetchFailed, Refused, Unread
 from cloacina_operator.executors.base import Executor
@@ -26,6 +28,7 @@ log = logging.getLogger("cloacina.archives")
 
 FIRST_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=10)
+UNEXPECTED_PAUSE = 10.0  # seconds
 
 _Wanted = tuple[str, int]  # uid and generation of a package: what its spec asks for
 
@@ -105,6 +108,8 @@ class Archives:
             del self._busy[key]
             if not task.cancelled() and task.exception() is not None:
                 log.error("%s of %s failed unexpectedly", what, package.ref, exc_info=task.exception())
+                task.get_loop().call_later(UNEXPECTED_PAUSE, self._changed, package.ref)
+                return
             self._changed(package.ref)
 
         task.add_done_callback(ended)
@@ -167,7 +172,7 @@ class Archives:
         if report.disagreements:
             message = "\n".join(str(disagreement) for disagreement in report.disagreements)
             return Refused(reason=PackageReason.NAMES_DISAGREE, message=message, version=version)
-        return _accepted(examined, inventory, tuple(str(warning) for warning in report.warnings))
+        return _accepted(examined.manifest, inventory, tuple(str(warning) for warning in report.warnings))
 
 
 def _refused_unread(examined: Examined) -> Refused:
@@ -175,11 +180,36 @@ def _refused_unread(examined: Examined) -> Refused:
 
 
 def _refused_import(error: LoadError, version: str) -> Refused:
-    raise NotImplementedError
+    timed_out = "took longer" in str(error)
+    reason = PackageReason.IMPORT_TIMED_OUT if timed_out else PackageReason.IMPORT_FAILED
+    message = f"{error}\n{error.traceback_text}" if error.traceback_text else str(error)
+    return Refused(reason=reason, message=message, version=version)
 
 
-def _accepted(examined: Examined, inventory: Inventory, warnings: tuple[str, ...]) -> Accepted:
-    raise NotImplementedError
+def _accepted(manifest: Manifest, inventory: Inventory, warnings: tuple[str, ...]) -> Accepted:
+    """What the archive holds: workflows and tasks as registered, triggers as the manifest has them."""
+    workflows = {workflow.name: [task.id for task in workflow.tasks] for workflow in inventory.workflows}
+    return Accepted(
+        version=manifest.package.version,
+        workflows=tuple(
+            WorkflowEntry(name=item.name, description=item.description, tasks=tuple(task.id for task in item.tasks))
+            for item in inventory.workflows
+        ),
+        tasks=tuple(
+            TaskEntry(id=task.id, dependencies=task.dependencies) for item in inventory.workflows for task in item.tasks
+        ),
+        triggers=tuple(
+            TriggerEntry(
+                name=entry.name,
+                workflow=resolve_workflow(entry.workflow, manifest.package.name, workflows) or entry.workflow,
+                poll_interval=entry.poll_interval,
+                allow_concurrent=entry.allow_concurrent,
+                config=entry.config or {},
+            )
+            for entry in manifest.triggers or ()
+        ),
+        warnings=warnings,
+    )
 
 
 def _url(package: CloacinaPackage) -> str:
