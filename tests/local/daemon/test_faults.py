@@ -199,7 +199,7 @@ async def test_a_full_disk_is_said_clearly_and_work_goes_on_when_there_is_room(d
         fill_up(ballast)
         (incoming / "demo-1.0.0.cloacina").write_bytes(archive(WORKFLOW + "#" + os.urandom(50_000).hex()))
         deadline = time.monotonic() + 20
-        while "full" not in daemon.log:
+        while "disk is full" not in daemon.log:
             assert time.monotonic() < deadline, daemon.log
             await asyncio.sleep(0.05)
         assert daemon.process is not None
