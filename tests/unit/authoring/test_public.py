@@ -1,0 +1,114 @@
+"""``import cloaca``: light, complete, and its examples are true."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import cloaca
+import cloaca.authoring
+import cloaca.engine
+from cloaca.errors import CloacaError, VariableError
+
+HEAVY = [
+    "pydantic",
+    "sqlite3",
+    "asyncio",
+    "yaml",
+    "http",
+    "logging",
+    "dataclasses",
+    "inspect",
+    "typing",
+    "json",
+    "re",
+    "enum",
+    "threading",
+    "concurrent",
+    "datetime",
+    "uuid",
+    "hashlib",
+    "subprocess",
+    "socket",
+    "ssl",
+    "urllib",
+    "email",
+    "rich",
+    "typer",
+]
+
+PROGRAM = """
+import cloaca
+with cloaca.WorkflowBuilder("w") as builder:
+    @cloaca.task(dependencies=[])
+    def only(context):
+        context.set("n", [1, {"a": None}])
+@cloaca.trigger(workflow="w", poll_interval="5s")
+def inbox():
+    return cloaca.TriggerResult.fire({"a": 1})
+only(cloaca.Context({"b": 2.5}))
+inbox()
+"""
+
+
+@pytest.mark.parametrize("program", ["import cloaca", PROGRAM], ids=["import", "a whole module of an author's"])
+def test_importing_and_defining_loads_nothing_heavy(program: str) -> None:
+    code = f"import sys\nbefore = set(sys.modules)\n{program}\nprint(*sorted(set(sys.modules) - before))"
+    loaded = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+    assert [module for module in HEAVY if module in loaded] == []
+    assert [
+        module for module in loaded if module.startswith(("cloaca.engine", "cloaca.store", "cloaca.resources"))
+    ] == []
+
+
+@pytest.mark.parametrize("name", cloaca.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(cloaca, name) is not None
+    assert name in dir(cloaca)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'cloaca' has no attribute 'Workflows'"):
+        cloaca.Workflows  # noqa: B018  # reading it is the test
+
+
+def test_the_smoke_tests_of_the_other_implementation_pass() -> None:
+    assert cloaca.hello_world() == "Hello from Cloaca backend!"
+    assert cloaca.HelloClass().get_message() == "Hello from HelloClass!"
+
+
+def test_var_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOACINA_VAR_WAREHOUSE", "s3://x")
+
+    assert cloaca.var("WAREHOUSE") == cloaca.var_or("WAREHOUSE", "other") == "s3://x"
+    assert cloaca.var_or("MISSING", "other") == "other"
+
+
+def test_var_names_the_variable_that_is_not_set() -> None:
+    with pytest.raises(VariableError, match="set CLOACINA_VAR_MISSING in the environment") as error:
+        cloaca.var("MISSING")
+
+    assert isinstance(error.value, (CloacaError, KeyError))
+
+
+MODULES = [
+    module.name
+    for package in (cloaca.authoring, cloaca.engine)
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + ".")
+]
+
+
+@pytest.mark.parametrize("name", ["cloaca", *MODULES])
+def test_the_examples_in_the_docstrings_are_true(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
