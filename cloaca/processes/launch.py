@@ -20,6 +20,7 @@ from cloaca.packages.inventory import Inventory
 from cloaca.polling.messages import LONGEST_LINE
 
 _CONTROL = "CLOACA_ZYGOTE_CONTROL"
+_ZYGOTE_GONE = "its zygote is gone"
 _LAST_WORDS = 5.0  # seconds that a zygote gets to end what it started
 
 
@@ -106,7 +107,7 @@ class _Link:
             child.started.set_exception(ProcessError("the zygote is gone"))
             child.started.exception()  # whoever waits gets it; whoever does not need not
         if not child.ended.done():
-            child.ended.set_result(Exit(how="its zygote is gone", code=None))
+            child.ended.set_result(Exit(how=_ZYGOTE_GONE, code=None))
 
     def _flush(self) -> None:
         while self._outgoing:
@@ -232,6 +233,8 @@ class PackageZygote:
             if error.traceback_text:
                 raise
             ended = await self._child.ended
+            if ended.how == _ZYGOTE_GONE:
+                raise ProcessError("the first zygote ended before the package was imported") from None
             raise LoadError(f"the import ended its process ({ended.how}) without an answer") from None
         self._importing = False
         return inventory

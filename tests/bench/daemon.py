@@ -113,7 +113,7 @@ async def deploys(daemon: Daemon, marks: Path) -> list[float]:
 
 
 async def fires(daemon: Daemon) -> tuple[list[float], list[float]]:
-    """Milliseconds from the return of a trigger function to the start of the first task, and to the end of the second."""
+    """Milliseconds from a fire to the start of the first task, and to the end of the second."""
     daemon.deploy(package("fires", fires=True, interval="500ms"), "fires-1.0.0.cloacina")
     store = await open_store(str(daemon.home.database))
     try:

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -148,9 +149,18 @@ async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:
     """Run the daemon of a home that is prepared and locked."""
     store = await open_store(str(settings.home.database))
     try:
+        remove_stale_folders(settings.home, await store.list_archives())
         await Daemon(settings, store, overrides).run()
     finally:
         await store.close()
+
+
+def remove_stale_folders(home: Home, archives: Sequence[str]) -> None:
+    """Remove what was unpacked of archives that are not kept any more, and what a crash left half unpacked."""
+    wanted = {home.unpacked_archive(digest).name for digest in archives}
+    for folder in home.unpacked.iterdir():
+        if folder.name not in wanted:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from cloaca.errors import CloacaError, LoadError, SourceError
 from cloaca.packages.agreement import check_registered, resolve_workflow
 from cloaca.packages.archive import Limits
 from cloaca.packages.examine import Examined, examine
-
-from cloaca.errors import CloacaError, LoadError, SourceError
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import Manifest
 from cloaca.packages.sources import UnsupportedSource, fetch
-from cloaca.resources import CloacinaPackage, Ref
+from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PackageReason
 from cloaca.resources.package import TaskEntry, TriggerEntry, WorkflowEntry
 from cloaca.store import Store
@@ -55,6 +54,7 @@ class Archives:
         self._changed = changed
         self._fetches: dict[Ref, tuple[_Wanted, _Attempts]] = {}
         self._verdicts: dict[Ref, tuple[_Wanted, str, Accepted | Refused | Unread]] = {}
+        self._unneeded: set[str] = set()  # found by the last sweep
         self._busy: dict[tuple[Ref, str], asyncio.Task[None]] = {}
 
     # --- questions
@@ -89,6 +89,23 @@ class Archives:
     def inspect(self, package: CloacinaPackage, digest: str) -> None:
         """Judge the archive; under way already: fine."""
         self._work("inspect", package, self._inspect(package, digest))
+
+    async def sweep(self) -> None:
+        """Drop archives that nothing names. One is dropped only when the last sweep found it unneeded too: whoever has
+        just put it there is still on the way to naming it."""
+        kept = set(await self._store.list_archives())
+        used = {outcome.digest for _, outcome in self._outcomes() if isinstance(outcome, Fetched)}
+        for package in await self._store.list(CloacinaPackage):
+            named = (package.status.active, package.status.candidate)
+            used |= {archive.digest for archive in named if archive is not None and archive.digest is not None}
+        used |= {run.spec.digest for run in await self._store.list(WorkflowRun) if run.spec.digest is not None}
+        unneeded = kept - used
+        for digest in unneeded & self._unneeded:
+            await self._store.delete_archive(digest)
+        self._unneeded = unneeded
+
+    def _outcomes(self) -> Iterator[tuple[Ref, Fetched | FetchFailed | None]]:
+        return ((ref, attempts.outcome) for ref, (_, attempts) in self._fetches.items())
 
     async def close(self) -> None:
         """Give up what is under way."""

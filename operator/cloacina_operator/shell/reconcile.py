@@ -96,6 +96,7 @@ class Reconciler:
         while True:
             await asyncio.sleep(RESYNC)
             await self._look_at_everything()
+            await self._archives.sweep()
 
     async def _look_at_everything(self) -> None:
         for ref in await self._index.load():
