@@ -85,7 +85,7 @@ class Context:
 
     __slots__ = ("_data",)
 
-    def __init__(self, data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, data: Mapping[str, Any] | Context | None = None) -> None:
         self._data: dict[str, Any] = {}
         if data is not None:
             self.update_from_dict(data)
@@ -126,7 +126,7 @@ class Context:
         """A copy as a dict; nested lists and dicts are copies too."""
         return {key: _copy(value) for key, value in self._data.items()}
 
-    def update_from_dict(self, data: Mapping[str, Any]) -> None:
+    def update_from_dict(self, data: Mapping[str, Any] | Context) -> None:
         """Set every key of ``data``; all of them or, where one is refused, none."""
         items = data._data if isinstance(data, Context) else data
         if not isinstance(items, dict) and not _is_mapping(items):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cloaca.errors import DefinitionError
@@ -10,11 +10,17 @@ from cloaca.errors import DefinitionError
 
 @dataclass(kw_only=True)
 class DefaultRunnerConfig:
-    """Settings of a DefaultRunner; every one can be read and written."""
+    """Settings of a DefaultRunner; every one can be read and written, and is checked when it is set.
+
+    >>> DefaultRunnerConfig(max_concurrent_tasks=8).max_concurrent_tasks
+    8
+    """
 
     max_concurrent_tasks: int = 4
     scheduler_poll_interval_ms: int = 100
+    """Accepted for programs that set it; a DefaultRunner is woken up and polls nothing."""
     task_timeout_seconds: int = 300
+    """Of one try of a task that states no limit of its own."""
     pipeline_timeout_seconds: int | None = 3600
     """Of a whole run; None: no limit."""
     db_pool_size: int = 10
@@ -28,18 +34,17 @@ class DefaultRunnerConfig:
     cron_max_recovery_age_seconds: int = 86_400
     cron_max_recovery_attempts: int = 3
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "bool":
-                continue
-            optional = field.type == "int | None"
-            if value is None and optional:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise DefinitionError(
-                    f"DefaultRunnerConfig: {field.name} is {value!r}, but must be an integer of at least 1"
-                )
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self.__dataclass_fields__:
+            raise AttributeError(f"DefaultRunnerConfig has no setting {name!r}")
+        if isinstance(self.__dataclass_fields__[name].default, bool):
+            if not isinstance(value, bool):
+                raise DefinitionError(f"DefaultRunnerConfig: {name} is {value!r}, but must be True or False")
+        elif value is None and name == "pipeline_timeout_seconds":
+            pass
+        elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise DefinitionError(f"DefaultRunnerConfig: {name} is {value!r}, but must be an integer of at least 1")
+        super().__setattr__(name, value)
 
     @staticmethod
     def default() -> DefaultRunnerConfig:

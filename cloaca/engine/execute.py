@@ -26,6 +26,10 @@ from cloaca.resources.run import RunPhase, RunStatus
 log = logging.getLogger("cloaca.engine")
 
 _GATHER = 0.02  # seconds that news wait for others to be recorded together with, where no task waits for the record
+_TOO_LONG = (
+    "the run took longer than its deadline: if it may, raise activeDeadlineSeconds "
+    "(pipeline_timeout_seconds of a DefaultRunner)"
+)
 
 
 class StopReason(str, Enum):
@@ -107,6 +111,7 @@ class _Execution:
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._progress = Progress(workflow.dependencies, context, recorded)
+        self._prepared: list[tuple[TaskDefinition, TaskHandle | None]] = []  # None: it waits for a slot
         self._running: set[asyncio.Task[None]] = set()
         self._ended: list[tuple[str, Ended]] = []
         self._news_due = False  # what happened since the last write has waited long enough
@@ -117,47 +122,52 @@ class _Execution:
         self._stop.listen(self._wake)
         try:
             while self._stop.reason is None:
-                self._settle_ended()
+                news = self._settle_ended()
                 if self._progress.finished:
                     return await self._conclude()
                 ready = self._progress.take_ready()
                 if ready or self._news_due:
-                    gate = await self._launch(ready)
+                    await self._take_slots(ready)
                     await self._write(RunPhase.RUNNING)
-                    gate.set()
-                else:
-                    await self._sleep()
+                    self._start()
+                    continue
+                if news:
+                    self._news()
+                await self._sleep()
             return await self._stopped(self._stop.reason)
         finally:
             self._forget_news()
             await self._abandon()
 
-    async def _launch(self, ready: list[str]) -> asyncio.Event:
-        """Start what became ready, up to the point where the caller has recorded it and sets the event."""
-        gate = asyncio.Event()
+    async def _take_slots(self, ready: list[str]) -> None:
+        """Prepare what became ready: tasks that find a slot free are recorded as running, and then started."""
         slots = self._workshop.slots
         for task in ready:
             definition = self._workflow.tasks[task]
-            handle = None  # None: it waits for a slot
+            handle = None
             if not slots.locked():
                 await slots.acquire()
                 handle = self._started(definition)
-            performing = self._loop.create_task(self._perform(definition, gate, handle))
+            self._prepared.append((definition, handle))
+
+    def _start(self) -> None:
+        prepared, self._prepared = self._prepared, []
+        for definition, handle in prepared:
+            performing = self._loop.create_task(self._perform(definition, handle))
             self._running.add(performing)
             performing.add_done_callback(self._running.discard)
             if handle is not None:  # cancelled before its first step, it could not close the handle itself
                 performing.add_done_callback(functools.partial(_closed, handle))
-        return gate
 
-    def _settle_ended(self) -> None:
+    def _settle_ended(self) -> bool:
+        """Move the progress on by the tasks that ended; whether there were any."""
         ended, self._ended = self._ended, []
         for task, end in ended:
             if end.error is None:
                 self._progress.completed(task, end.value, _now())
             else:
                 self._progress.gave_up(task, describe(end.error), traceback_of(end.error), _now())
-        if ended:
-            self._news()
+        return bool(ended)
 
     async def _write(self, phase: RunPhase) -> RunStatus:
         self._forget_news()
@@ -182,13 +192,17 @@ class _Execution:
             self._progress.interrupted()
             return await self._write(RunPhase.PENDING)
         if reason is StopReason.DEADLINE:
-            self._progress.cancelled(_now(), "the run took longer than its deadline (activeDeadlineSeconds)")
+            self._progress.cancelled(_now(), _TOO_LONG)
             return await self._write(RunPhase.FAILED)
         self._progress.cancelled(_now(), "cancelled")
         return await self._write(RunPhase.CANCELLED)
 
     async def _abandon(self) -> None:
         """Cancel what runs. A sync function cannot be stopped in its thread: its late result is ignored."""
+        for _, handle in self._prepared:
+            if handle is not None:
+                handle.close()
+        self._prepared.clear()
         for task in self._running:
             task.cancel()
         if self._running:
@@ -225,17 +239,17 @@ class _Execution:
 
     # --- one task
 
-    async def _perform(self, definition: TaskDefinition, gate: asyncio.Event, handle: TaskHandle | None) -> None:
+    async def _perform(self, definition: TaskDefinition, handle: TaskHandle | None) -> None:
         """Try the task until it completes or its retry policy gives up, and report how it ended."""
         try:
-            ended = await self._tries(definition, gate, handle)
+            ended = await self._tries(definition, handle)
         except Exception as error:  # a fault of the engine, not of the task
             log.exception("task %r: internal error", definition.id)
             ended = Ended(error=CloacaError(f"internal error: {describe(error)}"))
         self._ended.append((definition.id, ended))
         self._wake()
 
-    async def _tries(self, definition: TaskDefinition, gate: asyncio.Event, handle: TaskHandle | None) -> Ended:
+    async def _tries(self, definition: TaskDefinition, handle: TaskHandle | None) -> Ended:
         """The last try's end: where it is no error, its value is the task's context after it, as a dict."""
         while True:
             if handle is None:
@@ -243,7 +257,6 @@ class _Execution:
                 handle = self._started(definition)
                 self._news()
             try:
-                await gate.wait()
                 context = Context._holding(self._progress.input_of(definition.id))
                 ended = await self._try(definition, context, handle)
                 delay = self._delay(definition, ended)

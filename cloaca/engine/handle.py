@@ -9,6 +9,8 @@ from typing import Any
 
 from cloaca.errors import TaskTimeout
 
+_account = threading.Lock()  # of every handle's slot: held for an instant only
+
 
 class TaskHandle:
     """What a task gets as its second parameter, if that is named ``handle`` or ``task_handle``.
@@ -21,8 +23,8 @@ class TaskHandle:
         self._slots = slots
         self._loop = loop
         self._held = True  # whoever makes a handle has taken a slot for it
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._ended = False
+        self._waiting: threading.Event | None = None  # a function that waits in its thread
 
     def is_slot_held(self) -> bool:
         """Whether the task counts against the limit of tasks at once now."""
@@ -66,16 +68,17 @@ class TaskHandle:
             return
         if self._marked_free():
             self._loop.call_soon_threadsafe(self._slots.release)
+        self._waiting = threading.Event()
         try:
-            while not condition() and not self._ended.wait(seconds):
-                pass
+            while not condition() and not self._ended:
+                self._waiting.wait(seconds)
         except BaseException:
             self._take_from_thread()
             raise
         self._take_from_thread()
 
     def _take_from_thread(self) -> None:
-        if self._ended.is_set():
+        if self._ended:
             raise self._given_up()
         asyncio.run_coroutine_threadsafe(self._take(), self._loop).result()
 
@@ -83,7 +86,9 @@ class TaskHandle:
 
     def close(self) -> None:
         """The try has ended: give the slot back if it is held. A function that still waits in its thread wakes up."""
-        self._ended.set()
+        self._ended = True
+        if self._waiting is not None:
+            self._waiting.set()
         self._let_go()
 
     def _let_go(self) -> None:
@@ -91,16 +96,16 @@ class TaskHandle:
             self._slots.release()
 
     async def _take(self) -> None:
-        if not self._ended.is_set():
+        if not self._ended:
             await self._slots.acquire()
             self._held = True
-        if self._ended.is_set():
+        if self._ended:
             self._let_go()
             raise self._given_up()
 
     def _marked_free(self) -> bool:
         """Whether this call, and no other at the same time, took the mark that the slot is held."""
-        with self._lock:
+        with _account:
             held, self._held = self._held, False
         return held
 

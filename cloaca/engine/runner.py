@@ -7,7 +7,7 @@ import concurrent.futures
 import threading
 import uuid
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,18 +15,21 @@ from typing import Any, TypeVar
 from cloaca.authoring.context import Context
 from cloaca.authoring.registry import active_registry
 from cloaca.authoring.workflow import Workflow
+from cloaca.engine.attempt import check_size
 from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import StoreJournal
+from cloaca.engine.threads import DaemonThreads
 from cloaca.errors import RunnerClosed, WorkflowNotFound
 from cloaca.resources.meta import ObjectMeta
-from cloaca.resources.names import object_name, run_labels
+from cloaca.resources.names import manual_run_name, run_labels
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
 from cloaca.store import Store, open_store
 
 T = TypeVar("T")
 
 _MOST_THREADS = 1_000  # slots limit how many tasks work; a thread whose task gave up its slot waits beside them
+_PATIENCE = 1.0  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,16 @@ class DefaultRunner:
     """Executes the workflows that this program registered. Thread-safe; close it with ``shutdown()`` or ``with``.
 
     ``database_url``: ``":memory:"``, ``"sqlite:///app.db"`` or a path.
+
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("greet"):
+    ...     @cloaca.task()
+    ...     def hello(context):
+    ...         context.set("said", "hello")
+    >>> with DefaultRunner(":memory:") as runner:
+    ...     result = runner.execute("greet", cloaca.Context())
+    >>> result.status, result.final_context["said"]
+    ('Completed', 'hello')
     """
 
     def __init__(self, database_url: str) -> None:
@@ -58,9 +71,9 @@ class DefaultRunner:
 
     @classmethod
     def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
-        """A runner with other settings than the default ones."""
+        """A runner with other settings than the default ones; later changes of ``config`` do not reach it."""
         runner = cls.__new__(cls)
-        runner._start(database_url, config)
+        runner._start(database_url, replace(config))
         return runner
 
     def _start(self, database_url: str, config: DefaultRunnerConfig) -> None:
@@ -68,50 +81,58 @@ class DefaultRunner:
         self._lock = threading.Lock()
         self._closed = False
         self._active: set[concurrent.futures.Future[Any]] = set()
-        self._pool = concurrent.futures.ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="cloaca-task")
+        self._pool = DaemonThreads(_MOST_THREADS)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cloaca-runner", daemon=True)
         self._thread.start()
         try:
-            self._store: Store = self._call(open_store(database_url))
-            self._slots = self._call(self._make_slots())
+            self._store: Store = self._begin(open_store(database_url)).result()
         except BaseException:
+            self._closed = True
             self._stop_loop()
             raise
-
-    async def _make_slots(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(self._config.max_concurrent_tasks)
+        self._workshop = Workshop(
+            pool=self._pool,
+            slots=asyncio.Semaphore(config.max_concurrent_tasks),
+            task_timeout=config.task_timeout_seconds,
+        )
 
     def execute(self, workflow_name: str, context: Context | dict[str, Any] | None = None) -> WorkflowResult:
         """Run a workflow to its end. A failing task gives a result whose status is "Failed"; it does not raise.
 
-        Raises WorkflowNotFound (a KeyError) for a name that no workflow is registered under, RunnerClosed after
-        ``shutdown()``.
+        Raises WorkflowNotFound (a KeyError) for a name that no workflow is registered under, ContextError for a context
+        over the limit, RunnerClosed after ``shutdown()``. Ctrl-C ends the call at once and cancels the run.
         """
-        registry = active_registry()
-        workflow = registry.workflows.get(workflow_name)
+        self._refuse_own_thread("execute")
+        workflow = active_registry().workflows.get(workflow_name)
         if workflow is None:
-            known = ", ".join(sorted(registry.workflows)) or "none"
+            known = ", ".join(sorted(active_registry().workflows)) or "none"
             raise WorkflowNotFound(f"no workflow is registered as {workflow_name!r}; registered: {known}")
-        given = context if isinstance(context, Context) else Context(context)
-        return self._call(self._execute(workflow, given))
+        given = Context(context).to_dict()
+        check_size(given)
+        stop = Stop()
+        running = self._begin(self._execute(workflow, given, stop))
+        try:
+            return running.result()
+        except BaseException:  # its own error, or whatever a signal raised here while the run goes on
+            if not running.done():
+                self._loop.call_soon_threadsafe(stop.request, StopReason.CANCELLED)
+            raise
 
-    async def _execute(self, workflow: Workflow, context: Context) -> WorkflowResult:
+    async def _execute(self, workflow: Workflow, context: dict[str, Any], stop: Stop) -> WorkflowResult:
         run = WorkflowRun(
             metadata=ObjectMeta(
-                name=f"{object_name(workflow.name)[:39]}-{uuid.uuid4().hex[:12]}",
+                name=manual_run_name(workflow.name, uuid.uuid4().hex[:12]),
                 labels=run_labels(workflow=workflow.name),
             ),
-            spec=RunSpec(workflow=workflow.name, context=context.to_dict()),
+            spec=RunSpec(workflow=workflow.name, context=context),
             status=RunStatus(attempt=1),
         )
-        stop = Stop()
+        journal = StoreJournal(self._store, run, created=False)
         deadline = self._config.pipeline_timeout_seconds
         timer = None if deadline is None else self._loop.call_later(deadline, stop.request, StopReason.DEADLINE)
-        workshop = Workshop(pool=self._pool, slots=self._slots, task_timeout=self._config.task_timeout_seconds)
-        journal = StoreJournal(self._store, run, created=False)
         try:
-            status = await execute(workflow, run.spec.context, run.status, journal, workshop, stop)
+            status = await execute(workflow, context, run.status, journal, self._workshop, stop)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -119,23 +140,27 @@ class DefaultRunner:
 
     def shutdown(self) -> None:
         """Take no more work, wait for what is under way, let go of the database. Idempotent."""
+        self._refuse_own_thread("shutdown")
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             active = list(self._active)
         concurrent.futures.wait(active)
-        asyncio.run_coroutine_threadsafe(self._store.close(), self._loop).result()
-        self._stop_loop()
+        try:
+            asyncio.run_coroutine_threadsafe(self._store.close(), self._loop).result()
+        finally:
+            self._stop_loop()
 
     def _stop_loop(self) -> None:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._pool.shutdown(wait=False)
+        self._pool.shutdown()
 
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run ``work`` on the runner's loop and wait for it; Ctrl-C ends the wait and the work."""
+    def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start ``work`` on the runner's loop. Raises RunnerClosed after ``shutdown()``."""
         with self._lock:
             if self._closed:
                 work.close()
@@ -143,11 +168,13 @@ class DefaultRunner:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._active.add(future)
         future.add_done_callback(self._active.discard)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return future
+
+    def _refuse_own_thread(self, what: str) -> None:
+        if threading.get_ident() == self._thread.ident:
+            raise RunnerClosed(
+                f"{what}() would wait for itself: in an async task call `await asyncio.to_thread(runner.{what}, …)`"
+            )
 
     def __enter__(self) -> DefaultRunner:
         return self
@@ -159,6 +186,15 @@ class DefaultRunner:
 
     def __repr__(self) -> str:
         return f"DefaultRunner({'shut down' if self._closed else 'open'})"
+
+
+async def _end_tasks() -> None:
+    """Cancel what still runs on this loop: async functions that were given up. One that refuses is left behind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_PATIENCE)
 
 
 def _result(workflow: Workflow, run: WorkflowRun, status: RunStatus) -> WorkflowResult:

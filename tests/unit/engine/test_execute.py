@@ -584,7 +584,8 @@ def waiting() -> tuple[Workflow, asyncio.Event]:
             StopReason.DEADLINE,
             RunPhase.FAILED,
             {"done": "Completed", "endless": "Cancelled", "never": "Cancelled"},
-            "the run took longer than its deadline (activeDeadlineSeconds)",
+            "the run took longer than its deadline: if it may, raise activeDeadlineSeconds "
+            "(pipeline_timeout_seconds of a DefaultRunner)",
             {},
         ),
         (
