@@ -1,1 +1,5 @@
-"""Executes workflows: plans what is ready, runs it, records it."""
+"""Executing workflows: pure planning, driving a run, recording it, and DefaultRunner."""
+
+import logging
+
+logging.getLogger("cloaca").addHandler(logging.NullHandler())  # silent, unless the program configures logging
