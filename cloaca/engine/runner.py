@@ -20,7 +20,7 @@ from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import StoreJournal
 from cloaca.engine.threads import DaemonThreads
-from cloaca.errors import RunnerClosed, WorkflowNotFound
+from cloaca.errors import DefinitionError, RunnerClosed, StoreUnavailable, WorkflowNotFound
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import manual_run_name, run_labels
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
@@ -75,6 +75,21 @@ class DefaultRunner:
         runner = cls.__new__(cls)
         runner._start(database_url, replace(config))
         return runner
+
+    @classmethod
+    def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:  # noqa: ARG003  # published signature
+        """A runner whose runs live in one PostgreSQL schema, one for each tenant.
+
+        Raises DefinitionError (a ValueError) for a name that no schema may have, before anything is connected to.
+        """
+        if not isinstance(schema, str) or not schema.strip():
+            raise DefinitionError("Schema name cannot be empty")
+        if not (schema.isascii() and schema.replace("_", "").isalnum()):
+            raise DefinitionError(f"Schema name {schema!r} must contain only alphanumeric characters and underscores")
+        raise StoreUnavailable(
+            f"Failed to create DefaultRunner with schema {schema!r}: this version stores runs in SQLite, which has no "
+            "schemas: give each tenant a file of its own"
+        )
 
     def _start(self, database_url: str, config: DefaultRunnerConfig) -> None:
         self._config = config

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import cloaca
-from cloaca.errors import ContextError, DefinitionError, RunnerClosed, WorkflowNotFound
+from cloaca.errors import ContextError, DefinitionError, RunnerClosed, StoreUnavailable, WorkflowNotFound
 
 
 @pytest.fixture
@@ -311,6 +311,26 @@ def test_a_setting_that_makes_no_sense_is_refused_when_it_is_made_and_when_it_is
 def test_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(AttributeError, match="DefaultRunnerConfig has no setting 'max_tasks'"):
         cloaca.DefaultRunnerConfig().max_tasks = 1  # type: ignore[attr-defined]  # the mistake under test
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ("", "Schema name cannot be empty"),
+        ("  ", "Schema name cannot be empty"),
+        ("a-b", "must contain only alphanumeric characters and underscores"),
+        ("a; drop schema public", "must contain only alphanumeric characters and underscores"),
+        ("schéma", "must contain only alphanumeric characters and underscores"),
+    ],
+)
+def test_a_schema_of_an_impossible_name_is_refused_before_any_connection(schema: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cloaca.DefaultRunner.with_schema("postgresql://nobody@nowhere.invalid/db", schema)
+
+
+def test_a_schema_that_cannot_be_had_says_so() -> None:
+    with pytest.raises(StoreUnavailable, match="Failed to create DefaultRunner with schema 'tenant_a'"):
+        cloaca.DefaultRunner.with_schema(":memory:", "tenant_a")
 
 
 # --- in a process of its own

@@ -1,0 +1,94 @@
+"""The record of a run in a store: written while this process has the right to, refused when it has not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
+from cloaca.store import open_store
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Any]:
+    store = await open_store(str(tmp_path / "runs.db"))
+    yield store
+    await store.close()
+
+
+def a_run() -> WorkflowRun:
+    return WorkflowRun(metadata=ObjectMeta(name="nightly-1"), spec=RunSpec(workflow="nightly"), status=RunStatus())
+
+
+RUNNING = RunStatus(phase=RunPhase.RUNNING, attempt=1)
+COMPLETED = RunStatus(phase=RunPhase.COMPLETED, attempt=1, context={"n": 1})
+
+
+async def stored(store: Any) -> WorkflowRun:
+    run = await store.get(WorkflowRun, "nightly-1")
+    assert run is not None
+    return run  # type: ignore[no-any-return]  # the store is whichever open_store gives
+
+
+async def test_the_first_record_creates_the_run_and_the_next_ones_change_it(store: Any) -> None:
+    journal = StoreJournal(store, a_run(), created=False)
+
+    await journal.write(RUNNING)
+    assert (await stored(store)).status == RUNNING
+    await journal.write(COMPLETED)
+    assert (await stored(store)).status == COMPLETED
+    assert journal.run == await stored(store)
+
+
+async def test_a_change_of_the_spec_is_no_hindrance(store: Any) -> None:
+    journal = StoreJournal(store, await store.create(a_run()), created=True)
+    await journal.write(RUNNING)
+    await store.update((await stored(store)).with_spec(cancel=True))
+
+    await journal.write(COMPLETED)
+
+    found = await stored(store)
+    assert (found.status, found.spec.cancel) == (COMPLETED, True)
+
+
+async def test_a_run_that_was_deleted_is_lost(store: Any) -> None:
+    journal = StoreJournal(store, await store.create(a_run()), created=True)
+    await store.delete(a_run().ref)
+
+    with pytest.raises(RunLost, match="run 'nightly-1' was deleted while it ran"):
+        await journal.write(RUNNING)
+
+
+async def test_another_run_of_the_same_name_is_not_written(store: Any) -> None:
+    journal = StoreJournal(store, await store.create(a_run()), created=True)
+    await store.delete(a_run().ref)
+    another = await store.create(a_run())
+
+    with pytest.raises(RunLost):
+        await journal.write(RUNNING)
+    assert (await stored(store)) == another
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        (RunStatus(phase=RunPhase.FAILED, attempt=1, message="closed"), "was ended by someone else: Failed"),
+        (RunStatus(phase=RunPhase.RUNNING, attempt=2), "was given to attempt 2"),
+    ],
+    ids=["ended", "another attempt"],
+)
+async def test_a_run_that_somebody_else_has_written_is_lost_and_stays_as_they_wrote_it(
+    store: Any, theirs: RunStatus, message: str
+) -> None:
+    journal = StoreJournal(store, await store.create(a_run()), created=True)
+    await journal.write(RUNNING)
+    await store.write_status((await stored(store)).model_copy(update={"status": theirs}))
+
+    with pytest.raises(RunLost, match=message):
+        await journal.write(COMPLETED)
+    assert (await stored(store)).status == theirs
