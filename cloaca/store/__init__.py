@@ -1,1 +1,12 @@
 """Where resources and archives live."""
+
+from cloaca.store.base import Change, Store
+
+__all__ = ["Change", "Store", "open_store"]
+
+
+async def open_store(url: str) -> Store:
+    """The store at ``url``: ``:memory:``, ``sqlite:///app.db`` or a path. Raises StoreUnavailable."""
+    from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
+
+    return SqlStore.open(url)

@@ -1,0 +1,19 @@
+"""The named statements of a ``.sql`` file: each stands under a line ``-- name --``."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- (\w+) --$", re.MULTILINE)
+
+
+def read(file: str) -> str:
+    """The text of a file beside this module."""
+    return files(__package__).joinpath(file).read_text(encoding="utf-8")
+
+
+def named(text: str) -> dict[str, str]:
+    """Name → statement."""
+    parts = _NAME.split(text)
+    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
