@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import hypothesis
 import pytest
 
 from cloaca.authoring.registry import collecting
@@ -46,6 +47,10 @@ class Engine:
     def seen(self, task: str) -> list[TaskPhase]:
         """The phases of a task, one a recorded status."""
         return [entry.phase for status in self.written for entry in status.tasks if entry.id == task]
+
+
+hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

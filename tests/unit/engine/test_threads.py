@@ -44,7 +44,7 @@ def test_a_thread_that_is_idle_is_used_again() -> None:
         time.sleep(0.002)
     threads.shutdown()
 
-    assert len(seen) < 10
+    assert len(seen) < 20
 
 
 def test_jobs_from_many_threads_are_all_done() -> None:
