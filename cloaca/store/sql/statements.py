@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
+_COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 _NAME = re.compile(r"^-- (\w+) --$", re.MULTILINE)
 
 
@@ -14,6 +15,6 @@ def read(file: str) -> str:
 
 
 def named(text: str) -> dict[str, str]:
-    """Name → statement."""
+    """Name → statement, without its comments."""
     parts = _NAME.split(text)
-    return {name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name: _COMMENT.sub("", body).strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}

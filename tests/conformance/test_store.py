@@ -1,0 +1,343 @@
+"""What every store promises, in the words of the protocol (cloaca/store/base.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from cloaca.errors import AlreadyExists, Conflict, Invalid, NotFound
+from cloaca.resources import (
+    CloacinaPackage,
+    ObjectMeta,
+    PackageSpec,
+    Ref,
+    RunPhase,
+    RunSpec,
+    Trigger,
+    TriggerSpec,
+    WorkflowRun,
+    owned_by,
+)
+from cloaca.resources.package import PackageSource
+from cloaca.resources.trigger import PackageReference
+from cloaca.store import Change, Store
+
+
+def run(name: str = "run", namespace: str = "default", **metadata: Any) -> WorkflowRun:
+    return WorkflowRun(
+        metadata=ObjectMeta(name=name, namespace=namespace, **metadata),
+        spec=RunSpec(workflow="demo", context={"file": "a.parquet", "n": [1, {"deep": None}]}),
+    )
+
+
+def package(name: str = "demo") -> CloacinaPackage:
+    return CloacinaPackage(
+        metadata=ObjectMeta(name=name), spec=PackageSpec(source=PackageSource(url="https://example.com/demo.cloacina"))
+    )
+
+
+def trigger(owner: CloacinaPackage, name: str = "watch") -> Trigger:
+    return Trigger(
+        metadata=ObjectMeta(name=name, owner_references=(owned_by(owner),)),
+        spec=TriggerSpec(package_ref=PackageReference(name=owner.name), name="watch"),
+    )
+
+
+# --- create and get
+
+
+async def test_create_fills_in_what_the_store_decides_and_get_returns_the_same(store: Store) -> None:
+    before = datetime.now(timezone.utc)
+    made = await store.create(run(labels={"a": "b"}, annotations={"note": "x"}))
+    metadata = made.metadata
+    assert (metadata.name, metadata.namespace, metadata.generation) == ("run", "default", 1)
+    assert metadata.uid
+    assert metadata.resource_version
+    assert metadata.creation_timestamp is not None
+    assert before - timedelta(seconds=1) <= metadata.creation_timestamp <= datetime.now(timezone.utc)
+    assert await store.get(WorkflowRun, "run") == made
+    assert made.spec == run().spec
+
+
+async def test_get_of_what_is_not_there_is_none(store: Store) -> None:
+    await store.create(run())
+    assert await store.get(WorkflowRun, "other") is None
+    assert await store.get(WorkflowRun, "run", "elsewhere") is None
+    assert await store.get(Trigger, "run") is None
+
+
+async def test_create_keeps_a_status_that_comes_with_the_object(store: Store) -> None:
+    made = await store.create(run().with_status(phase=RunPhase.RUNNING, attempt=1))
+    assert made.status.phase is RunPhase.RUNNING
+    assert await store.get(WorkflowRun, "run") == made
+
+
+async def test_a_name_is_taken_once_for_each_kind_and_namespace(store: Store) -> None:
+    await store.create(run())
+    await store.create(run(namespace="other"))
+    await store.create(package("run"))
+    with pytest.raises(AlreadyExists, match="WorkflowRun default/run"):
+        await store.create(run())
+
+
+async def test_of_many_who_create_one_name_at_once_exactly_one_wins(store: Store) -> None:
+    results = await asyncio.gather(*(store.create(run()) for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(result, WorkflowRun) for result in results) == 1
+    assert sum(isinstance(result, AlreadyExists) for result in results) == 19
+
+
+@pytest.mark.parametrize(
+    ("obj", "path"),
+    [
+        pytest.param(run("Upper"), "metadata.name", id="name"),
+        pytest.param(run(""), "metadata.name", id="empty name"),
+        pytest.param(run(namespace="no/way"), "metadata.namespace", id="namespace"),
+        pytest.param(run(labels={"bad key!": "x"}), "metadata.labels", id="label key"),
+        pytest.param(run(labels={"key": "bad value!"}), "metadata.labels.key", id="label value"),
+    ],
+)
+async def test_what_kubernetes_would_refuse_is_refused(store: Store, obj: WorkflowRun, path: str) -> None:
+    with pytest.raises(Invalid, match=path):
+        await store.create(obj)
+
+
+# --- update
+
+
+async def test_generation_moves_with_the_spec_only(store: Store) -> None:
+    made = await store.create(run())
+    labelled = await store.update(made.with_metadata(labels={"a": "b"}))
+    assert labelled.metadata.generation == 1
+    assert labelled.metadata.labels == {"a": "b"}
+    changed = await store.update(labelled.with_spec(cancel=True))
+    assert changed.metadata.generation == 2
+    status = await store.write_status(changed.with_status(phase=RunPhase.CANCELLED))
+    assert status.metadata.generation == 2
+    versions = [it.metadata.resource_version for it in (made, labelled, changed, status)]
+    assert len(set(versions)) == 4
+
+
+async def test_update_leaves_the_status_and_write_status_leaves_the_rest(store: Store) -> None:
+    made = await store.create(run(labels={"a": "b"}))
+    await store.write_status(made.with_status(phase=RunPhase.RUNNING))
+    seen = await store.get(WorkflowRun, "run")
+    assert seen is not None
+    await store.update(seen.with_spec(cancel=True).with_status(phase=RunPhase.FAILED))
+    seen = await store.get(WorkflowRun, "run")
+    assert seen is not None
+    assert (seen.spec.cancel, seen.status.phase) == (True, RunPhase.RUNNING)
+    await store.write_status(seen.with_spec(cancel=False).with_status(phase=RunPhase.COMPLETED))
+    seen = await store.get(WorkflowRun, "run")
+    assert seen is not None
+    assert (seen.spec.cancel, seen.status.phase, seen.metadata.labels) == (True, RunPhase.COMPLETED, {"a": "b"})
+
+
+async def test_a_stale_write_is_a_conflict_and_changes_nothing(store: Store) -> None:
+    made = await store.create(run())
+    newer = await store.write_status(made.with_status(phase=RunPhase.RUNNING))
+    with pytest.raises(Conflict):
+        await store.write_status(made.with_status(phase=RunPhase.FAILED))
+    with pytest.raises(Conflict):
+        await store.update(made.with_spec(cancel=True))
+    assert await store.get(WorkflowRun, "run") == newer
+
+
+async def test_a_write_without_a_resource_version_is_unconditional(store: Store) -> None:
+    made = await store.create(run())
+    await store.write_status(made.with_status(phase=RunPhase.RUNNING))
+    written = await store.update(made.with_metadata(resource_version="").with_spec(cancel=True))
+    assert (written.spec.cancel, written.status.phase) == (True, RunPhase.RUNNING)
+    written = await store.write_status(made.with_metadata(resource_version="").with_status(phase=RunPhase.FAILED))
+    assert (written.spec.cancel, written.status.phase) == (True, RunPhase.FAILED)
+
+
+async def test_a_write_that_changes_nothing_moves_nothing(store: Store) -> None:
+    made = await store.create(run(labels={"a": "b"}))
+    assert await store.write_status(made) == made
+    assert await store.update(made) == made
+    assert await store.get(WorkflowRun, "run") == made
+
+
+async def test_writes_to_what_is_gone_or_another_one_by_now_are_not_found(store: Store) -> None:
+    made = await store.create(run())
+    await store.delete(made.ref)
+    with pytest.raises(NotFound):
+        await store.write_status(made.with_status(phase=RunPhase.RUNNING))
+    await store.create(run())
+    with pytest.raises(NotFound):
+        await store.update(made.with_metadata(resource_version="").with_spec(cancel=True))
+
+
+async def test_increments_with_a_retry_on_conflict_lose_nothing(store: Store) -> None:
+    await store.create(run())
+
+    async def increment() -> None:
+        while True:
+            seen = await store.get(WorkflowRun, "run")
+            assert seen is not None
+            try:
+                await store.write_status(seen.with_status(attempt=seen.status.attempt + 1))
+            except Conflict:
+                await asyncio.sleep(0)
+            else:
+                return
+
+    await asyncio.gather(*(increment() for _ in range(50)))
+    seen = await store.get(WorkflowRun, "run")
+    assert seen is not None
+    assert seen.status.attempt == 50
+
+
+async def test_what_was_put_in_and_what_comes_out_share_nothing(store: Store) -> None:
+    given = run()
+    await store.create(given)
+    given.spec.context["file"] = "changed"
+    first = await store.get(WorkflowRun, "run")
+    assert first is not None
+    assert first.spec.context["file"] == "a.parquet"
+    first.spec.context["n"].append("changed")
+    again = await store.get(WorkflowRun, "run")
+    assert again is not None
+    assert again.spec.context["n"] == [1, {"deep": None}]
+
+
+# --- list
+
+
+async def test_list_is_by_namespace_and_name_and_of_one_kind(store: Store) -> None:
+    for name, namespace in (("b", "two"), ("a", "two"), ("c", "one")):
+        await store.create(run(name, namespace))
+    await store.create(package())
+    assert [item.name for item in await store.list(WorkflowRun)] == ["c", "a", "b"]
+    assert [item.name for item in await store.list(WorkflowRun, "two")] == ["a", "b"]
+    assert await store.list(WorkflowRun, "three") == ()
+
+
+async def test_a_selector_wants_all_its_labels_as_they_are_now(store: Store) -> None:
+    await store.create(run("one", labels={"app": "x", "tier": "a"}))
+    two = await store.create(run("two", labels={"app": "x", "tier": "b"}))
+    await store.create(run("three"))
+    assert [item.name for item in await store.list(WorkflowRun, labels={"app": "x"})] == ["one", "two"]
+    assert [item.name for item in await store.list(WorkflowRun, labels={"app": "x", "tier": "a"})] == ["one"]
+    await store.update(two.with_metadata(labels={"tier": "a"}))
+    assert [item.name for item in await store.list(WorkflowRun, labels={"app": "x"})] == ["one"]
+    assert [item.name for item in await store.list(WorkflowRun, labels={"tier": "a"})] == ["one", "two"]
+
+
+# --- delete
+
+
+async def test_delete_says_whether_there_was_something(store: Store) -> None:
+    made = await store.create(run())
+    assert not await store.delete(made.ref, "another uid")
+    assert await store.delete(made.ref, made.metadata.uid)
+    assert not await store.delete(made.ref)
+    assert await store.get(WorkflowRun, "run") is None
+
+
+async def test_deleting_an_owner_deletes_what_it_owns_however_deep(store: Store) -> None:
+    owner = await store.create(package())
+    other = await store.create(package("other"))
+    child = await store.create(trigger(owner))
+    await store.create(trigger(other, "stays"))
+    await store.create(run("grandchild", owner_references=(owned_by(child),)))
+    await store.create(run("stranger"))
+    assert await store.delete(owner.ref)
+    await eventually_gone(store, Trigger, "watch")
+    await eventually_gone(store, WorkflowRun, "grandchild")
+    assert [item.name for item in await store.list(Trigger)] == ["stays"]
+    assert [item.name for item in await store.list(WorkflowRun)] == ["stranger"]
+
+
+async def test_nothing_is_created_for_an_owner_that_is_gone(store: Store) -> None:
+    owner = await store.create(package())
+    await store.delete(owner.ref)
+    with pytest.raises(NotFound, match="owner"):
+        await store.create(trigger(owner))
+
+
+# --- changes
+
+
+async def test_changes_tell_of_every_create_update_status_and_delete(store: Store) -> None:
+    await store.create(run("before"))
+    async with store.changes() as changes:
+        made = await store.create(run())
+        assert await following(changes) == Change(ref=made.ref)
+        made = await store.update(made.with_spec(cancel=True))
+        assert await following(changes) == Change(ref=made.ref)
+        made = await store.write_status(made.with_status(phase=RunPhase.CANCELLED))
+        assert await following(changes) == Change(ref=made.ref)
+        await store.delete(made.ref)
+        assert await following(changes) == Change(ref=made.ref, deleted=True)
+
+
+async def test_a_cascade_tells_of_each_object(store: Store) -> None:
+    owner = await store.create(package())
+    child = await store.create(trigger(owner))
+    async with store.changes() as changes:
+        await store.delete(owner.ref)
+        seen = {await following(changes), await following(changes)}
+    assert seen == {Change(ref=owner.ref, deleted=True), Change(ref=child.ref, deleted=True)}
+
+
+async def test_entering_and_then_listing_misses_nothing(store: Store) -> None:
+    async def create_many() -> None:
+        for number in range(100):
+            await store.create(run(f"run-{number}"))
+            await asyncio.sleep(0)
+
+    creating = asyncio.ensure_future(create_many())
+    await asyncio.sleep(0)
+    async with store.changes() as changes:
+        known = {item.ref for item in await store.list(WorkflowRun)}
+        while len(known) < 100:
+            known.add((await following(changes)).ref)
+    await creating
+    assert known == {Ref("WorkflowRun", "default", f"run-{number}") for number in range(100)}
+
+
+async def test_two_followers_each_see_everything(store: Store) -> None:
+    async with store.changes() as first, store.changes() as second:
+        made = await store.create(run())
+        assert await following(first) == await following(second) == Change(ref=made.ref)
+
+
+async def test_a_follower_that_is_not_listening_yet_loses_nothing(store: Store) -> None:
+    async with store.changes() as changes:
+        made = await store.create(run())
+        gone = await store.create(run("gone"))
+        await store.delete(gone.ref)
+        seen = {await following(changes), await following(changes)}
+    assert seen == {Change(ref=made.ref), Change(ref=gone.ref, deleted=True)}
+
+
+# --- archives
+
+
+async def test_archives_are_kept_under_their_digest(store: Store) -> None:
+    digest = await store.put_archive(b"some bytes")
+    assert digest == "sha256:0d22cdcc10e6d049dbe1af5123d50873fdfc1a4f58306e58cb6241be9472014d"
+    assert await store.put_archive(b"some bytes") == digest
+    other = await store.put_archive(bytes(range(256)) * 1000)
+    assert await store.get_archive(digest) == b"some bytes"
+    assert await store.get_archive(other) == bytes(range(256)) * 1000
+    assert await store.list_archives() == tuple(sorted((digest, other)))
+    assert await store.delete_archive(digest)
+    assert not await store.delete_archive(digest)
+    assert await store.get_archive(digest) is None
+
+
+async def following(changes: AsyncIterator[Change]) -> Change:
+    return await asyncio.wait_for(changes.__anext__(), 10)
+
+
+async def eventually_gone(store: Store, kind: type[Any], name: str) -> None:
+    """Collection is at once here and a little later on a cluster."""
+    async with store.changes() as changes:
+        while await store.get(kind, name) is not None:
+            await following(changes)
