@@ -26,7 +26,9 @@ def retry_delay(policy: RetryPolicy, failures: int, error: BaseException, chance
         factor = failures * strategy.multiplier
     else:
         factor = _power(strategy.base, failures - 1) * strategy.multiplier
-    delay = min(policy.initial_delay_ms * factor, float(policy.max_delay_ms))
+    delay = 0.0  # not 0 × infinity, where the factor has grown beyond all numbers
+    if policy.initial_delay_ms:
+        delay = min(policy.initial_delay_ms * factor, float(policy.max_delay_ms))
     if policy.jitter:
         delay = min(delay * (1 + JITTER * chance), float(policy.max_delay_ms))
     return delay / 1000

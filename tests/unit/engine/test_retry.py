@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloaca.authoring.retry import BackoffStrategy, RetryCondition, RetryPolicy
@@ -47,6 +47,8 @@ def test_the_default_policy_retries_three_times() -> None:
     assert delays == [1, 2, 4, None]
 
 
+@example(RetryPolicy(initial_delay_ms=0, max_attempts=2000), 2000, 0.5)
+@example(RetryPolicy(max_attempts=2000), 2000, 0.5)
 @given(POLICIES, st.integers(1, 2000), CHANCE)
 def test_no_delay_exceeds_the_largest_or_is_negative(policy: RetryPolicy, failures: int, chance: float) -> None:
     delay = retry_delay(policy, failures, OSError(), chance)
