@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import cloaca.store.sql.store  # noqa: F401  # here, once, rather than in every run that is forked
 from cloaca.authoring.registry import Registry
 from cloaca.errors import LoadError
 from cloaca.packages.inventory import inventory_of
