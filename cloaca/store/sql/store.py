@@ -48,14 +48,17 @@ class SqlStore:
             writing.close()
             raise
         self._reading = writing if url.memory else _connect(url, self._path)
-        self._feed = Feed(None if url.memory else _connect(url, self._path))
-        self._transactions = Transactions(writing, self._path, self._feed.committed)
+        self._transactions = Transactions(writing, self._path, self._committed)
+        self._feed = Feed(None if url.memory else _connect(url, self._path), self._transactions.lock_file)
         self._read_lock = self._transactions.lock if url.memory else threading.Lock()
 
     @classmethod
     def open(cls, url: str) -> SqlStore:
         """The store at ``url`` (see ``parse_url``). Raises StoreUnavailable."""
         return cls(parse_url(url))
+
+    def _committed(self) -> None:
+        self._feed.committed()
 
     # --- reading
 

@@ -16,6 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,6 +133,7 @@ class Transactions:
                 raise
             failed = unavailable(error, self._path)
             return [_failed(failed) for _ in batch]
+        self._tell()
         self._committed()
         return results
 
@@ -147,6 +149,17 @@ class Transactions:
                 return True  # a file system without locks: SQLite's own wait has to do
             raise
         return True
+
+    @property
+    def lock_file(self) -> str | None:
+        """The file that is written to after each commit, by every process; None: there is none."""
+        return None if self._lock_file is None else f"{self._path}.lock"
+
+    def _tell(self) -> None:
+        """Let other processes know of a commit: the kernel tells them that the lock file was written to."""
+        if self._lock_file is not None:
+            with suppress(OSError):  # a full disk; they look now and then all the same
+                os.pwrite(self._lock_file, b".", 0)
 
     def _give_file(self) -> None:
         if self._lock_file is not None:

@@ -58,7 +58,7 @@ class Folders:
             watching.cancel()
 
     async def _watch(self) -> None:
-        async for _ in awatch(*self._folders, debounce=100, step=20, recursive=False, stop_event=None):
+        async for _ in awatch(*self._folders, debounce=200, step=50, recursive=False, stop_event=None):
             self._asked.set()
 
     async def _look(self) -> list[ArchiveFile]:
