@@ -16,33 +16,25 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
 
 import duckdb
 from cloaca.packages.build import build_archive
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from cloaca.cli.live import Snapshot, live_view
 from cloaca.home import Home
-from cloaca.resources import CloacinaPackage, RunPhase, TaskPhase, Trigger, WorkflowRun
-from cloaca.store import Store, open_store
+from cloaca.resources import RunPhase, WorkflowRun
+from cloaca.store import open_store
 
 EXAMPLE = Path(__file__).parent
 PATIENCE = 45.0  # seconds until something that must happen is missed
 FILES_AT_ONCE = 3
 PAUSE = 0.7  # seconds between two deliveries
 STOP_GRACE = 15.0  # seconds that the daemon gets to end
-
-COLOURS = {
-    "True": "green", "False": "red", "Unknown": "yellow",
-    "Completed": "green", "Failed": "red", "Cancelled": "red", "Skipped": "dim", "Running": "cyan", "Pending": "dim",
-    "Fired": "green", "Deduplicated": "yellow", "Blocked": "yellow", "Error": "red",
-}  # fmt: skip
 
 
 class DemoFailed(Exception):
@@ -78,39 +70,6 @@ class Places:
     @property
     def log(self) -> Path:
         return self.root / "daemon.log"
-
-
-@dataclass
-class World:
-    """The objects in the store, as last seen."""
-
-    packages: tuple[CloacinaPackage, ...] = ()
-    triggers: tuple[Trigger, ...] = ()
-    runs: tuple[WorkflowRun, ...] = ()
-    delivered: int = 0
-    files: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the package polls."""
-        return bool(self.triggers) and any(tick for trigger in self.triggers for tick in trigger.status.ticks)
-
-    @property
-    def done(self) -> bool:
-        """Whether every file had its run, and every run has ended."""
-        return len(self.runs) == self.files and all(run.status.phase.finished for run in self.runs)
-
-    def missing(self) -> str:
-        """What is still to happen, in words."""
-        if not self.packages:
-            return "the daemon has seen no archive in its packages folder"
-        if not self.ready:
-            said = "; ".join(f"{c.type}={c.status.value} {c.message}" for c in self.packages[0].status.conditions)
-            return f"no trigger of the package has been polled yet: {said}"
-        if len(self.runs) < self.files:
-            return f"{self.files} files went in, but there are {len(self.runs)} runs"
-        return "not ended: " + ", ".join(run.name for run in self.runs if not run.status.phase.finished)
 
 
 # --- the input ---------------------------------------------------------------------------------------------------
@@ -184,182 +143,91 @@ class Daemon:
         self.stop()
 
 
-# --- what is shown -----------------------------------------------------------------------------------------------
-
-
-def styled(word: str) -> str:
-    """``word`` in its colour."""
-    colour = COLOURS.get(word)
-    return f"[{colour}]{word}[/]" if colour else word
-
-
-def seconds_of(run: WorkflowRun) -> str:
-    """From the start of its first task to the end of its last one."""
-    begun = [task.started_at for task in run.status.tasks if task.started_at]
-    ended = [task.finished_at for task in run.status.tasks if task.finished_at]
-    if not run.status.phase.finished or not begun or not ended:
-        return ""
-    return f"{(max(ended) - min(begun)).total_seconds():.2f} s"
-
-
-def tasks_of(run: WorkflowRun) -> str:
-    """Its tasks, each with its phase."""
-    return "  ".join(f"{task.id} {styled(task.phase.value)}" for task in run.status.tasks)
-
-
-def table(title: str, *columns: str) -> Table:
-    """An empty table that looks like the others."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(column, style=None, header_style="dim", overflow="fold")
-    return made
-
-
-def run_table(runs: Iterable[WorkflowRun]) -> Table:
-    """The runs, in the order in which they were submitted."""
-    shown = table("Runs", "NAME", "FILE", "PHASE", "TASKS", "ROWS", "TOOK")
-    for run in runs:
-        rows = (run.status.context or {}).get("rows", "")
-        shown.add_row(
-            run.name,
-            str(run.spec.context.get("filename", "")),
-            styled(run.status.phase.value),
-            tasks_of(run),
-            f"{rows:,}" if rows else "",
-            seconds_of(run),
-        )
-    return shown
-
-
-def picture(world: World) -> Group:
-    """Everything at once, for a terminal."""
-    packages = table("Packages", "NAME", "VERSION", "CONDITIONS")
-    for package in world.packages:
-        active = package.status.active
-        conditions = "  ".join(f"{c.type} {styled(c.status.value)}" for c in package.status.conditions)
-        packages.add_row(package.name, active.version if active else "", conditions)
-    triggers = table("Triggers", "NAME", "INTERVAL", "LAST POLLS, NEWEST FIRST")
-    for trigger in world.triggers:
-        effective = trigger.status.effective
-        polls = "  ".join(styled(tick.outcome.value) for tick in trigger.status.ticks[:8])
-        triggers.add_row(trigger.name, effective.poll_interval if effective else "", polls)
-    ended = sum(run.status.phase.finished for run in world.runs)
-    count = Text(f"{world.delivered} of {world.files} files delivered, {ended} runs ended", style="dim")
-    return Group(packages, Text(), triggers, Text(), run_table(world.runs), Text(), count)
-
-
-class Lines:
-    """Says each thing once, in a line, where nobody watches a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._said: set[str] = set()
-
-    def update(self, world: World) -> None:
-        """Say what is new."""
-        for package in world.packages:
-            for condition in package.status.conditions:
-                self._say(f"package {package.name}: {condition.type}={condition.status.value} {condition.message}")
-        for trigger in world.triggers:
-            for tick in reversed(trigger.status.ticks):
-                made = " ".join(tick.runs) or tick.reason
-                self._say(f"trigger {trigger.name}: {tick.time:%H:%M:%S.%f} {tick.outcome.value} {made}")
-        for run in world.runs:
-            tasks = " ".join(f"{task.id}={task.phase.value}" for task in run.status.tasks)
-            why = run.status.message or "" if run.status.phase.finished else ""  # what it waits for changes often
-            self._say(f"run {run.name}: {run.status.phase.value} {tasks} {why}")
-
-    def _say(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            self._console.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True)
-
-
 # --- the course of things ----------------------------------------------------------------------------------------
 
 
-async def follow(store: Store, world: World, show: Any) -> None:
-    """Keep ``world`` as the store is, and show it, until cancelled."""
-    async with store.changes() as changes:
-        waiting = None
-        while True:
-            world.packages = await store.list(CloacinaPackage)
-            world.triggers = await store.list(Trigger)
-            runs = await store.list(WorkflowRun)
-            world.runs = tuple(sorted(runs, key=lambda run: (run.metadata.creation_timestamp, run.name)))
-            world.changed.set()
-            show(world)
-            waiting = waiting or asyncio.ensure_future(anext_of(changes))
-            await asyncio.wait({waiting}, timeout=1.0)
-            if waiting.done():
-                waiting.result()
-                waiting = None
-                await asyncio.sleep(0.03)  # several changes come together
+class Course:
+    """Delivers the files a few at a time, by what is seen of the store, and says when everything has ended."""
+
+    def __init__(self, places: Places, daemon: Daemon) -> None:
+        self._places = places
+        self._daemon = daemon
+        self._waiting = sorted(places.input.glob("*.parquet"))
+        self._files = len(self._waiting)
+        self._deadline = time.monotonic() + PATIENCE
+        self._next_delivery = 0.0
+
+    def ended(self, seen: Snapshot) -> bool:
+        """Whether every file had its run and every run has ended. Raises DemoFailed when that takes too long."""
+        self._daemon.check()
+        if any(trigger.status.ticks for trigger in seen.triggers):
+            self._deliver()
+        if len(seen.runs) == self._files and all(run.status.phase.finished for run in seen.runs):
+            return True
+        if time.monotonic() > self._deadline:
+            raise DemoFailed(f"after {PATIENCE:g} s: {self._missing(seen)}")
+        return False
+
+    def _deliver(self) -> None:
+        if time.monotonic() >= self._next_delivery:
+            self._next_delivery = time.monotonic() + PAUSE
+            for file in self._waiting[:FILES_AT_ONCE]:
+                deliver(file, self._places.inbox)
+            del self._waiting[:FILES_AT_ONCE]
+
+    def _missing(self, seen: Snapshot) -> str:
+        """What should have happened, in words."""
+        if not seen.packages:
+            return "the daemon has not seen the archive in its packages folder"
+        if not any(trigger.status.ticks for trigger in seen.triggers):
+            conditions = seen.packages[0].status.conditions
+            said = "; ".join(f"{c.type}={c.status.value} {c.message}".strip() for c in conditions)
+            return f"no trigger of the package has been polled: {said}"
+        if len(seen.runs) < self._files:
+            return f"{self._files} files are to have a run each, but there are {len(seen.runs)} runs"
+        return "not ended: " + ", ".join(run.name for run in seen.runs if not run.status.phase.finished)
 
 
-async def anext_of(changes: Any) -> Any:
-    """The next change, as a coroutine."""
-    return await changes.__anext__()
-
-
-async def wait_for(world: World, such: str, daemon: Daemon) -> None:
-    """Return when the property ``such`` of ``world`` is true. Raises DemoFailed when that takes too long."""
-    deadline = time.monotonic() + PATIENCE
-    while not getattr(world, such):
-        daemon.check()
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"after {PATIENCE:g} s: {world.missing()}")
-        world.changed.clear()
-        try:
-            await asyncio.wait_for(world.changed.wait(), 0.5)
-        except asyncio.TimeoutError:
-            continue
-
-
-async def play(places: Places, daemon: Daemon, world: World, console: Console) -> None:
-    """Deliver the files a few at a time, and show what becomes of them."""
+async def play(places: Places, daemon: Daemon, console: Console) -> Snapshot:
+    """Show the store while the files go in, until every run has ended; returns what was seen last."""
     store = await open_store(str(places.home.database))
     try:
-        if console.is_terminal:
-            with Live(picture(world), console=console, refresh_per_second=10, transient=True) as live:
-                await watch(places, daemon, world, store, lambda seen: live.update(picture(seen)))
-        else:
-            await watch(places, daemon, world, store, Lines(console).update)
+        return await live_view(store, console, Course(places, daemon).ended)
     finally:
         await store.close()
 
 
-async def watch(places: Places, daemon: Daemon, world: World, store: Store, show: Any) -> None:
-    """Follow the store while the files go in, until every run has ended."""
-    following = asyncio.ensure_future(follow(store, world, show))
-    try:
-        await wait_for(world, "ready", daemon)
-        for number, file in enumerate(sorted(places.input.glob("*.parquet")), start=1):
-            deliver(file, places.inbox)
-            world.delivered = number
-            if number % FILES_AT_ONCE == 0:
-                await asyncio.sleep(PAUSE)
-        await wait_for(world, "done", daemon)
-    finally:
-        following.cancel()
-        await asyncio.wait({following})
-    show(world)
+def run_table(runs: Iterable[WorkflowRun]) -> Table:
+    """The runs, in the order in which they were created."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("RUN", "FILE", "PHASE", "TASKS", "ROWS"):
+        table.add_column(column, header_style="dim", overflow="fold", justify="right" if column == "ROWS" else "left")
+    for run in runs:
+        rows = (run.status.context or {}).get("rows")
+        table.add_row(
+            run.name,
+            str(run.spec.context.get("filename", "")),
+            run.status.phase.value,
+            ", ".join(f"{task.id} {task.phase.value}" for task in run.status.tasks),
+            "" if rows is None else f"{rows:,}",
+        )
+    return table
 
 
-def verdict(places: Places, world: World, rows_in: int, console: Console) -> None:
+def verdict(places: Places, seen: Snapshot, rows_in: int, console: Console) -> None:
     """Compare what went in with what arrived. Raises DemoFailed where that differs."""
     with duckdb.connect(places.warehouse, read_only=True) as warehouse:
         rows_out = warehouse.execute("SELECT count(*) FROM flights").fetchall()[0][0]
-    console.print(run_table(world.runs))
+    console.print()
+    console.print(run_table(seen.runs))
     console.print(f"\nrows in the input:      {rows_in:>9,}", highlight=False)
     console.print(f"rows in the warehouse:  {rows_out:>9,}", highlight=False)
-    failed = [f"{run.name}: {run.status.message}" for run in world.runs if run.status.phase is not RunPhase.COMPLETED]
+    failed = [f"{run.name}: {run.status.message}" for run in seen.runs if run.status.phase is not RunPhase.COMPLETED]
     if failed:
         raise DemoFailed("runs did not complete: " + "; ".join(failed))
-    again = [run.name for run in world.runs if any(task.phase is not TaskPhase.COMPLETED for task in run.status.tasks)]
     left = [path.name for path in places.inbox.iterdir()]
-    if again or left:
-        raise DemoFailed(f"tasks that did not complete in {again}; files left in the inbox: {left}")
+    if left:
+        raise DemoFailed(f"files were left in the inbox: {', '.join(left)}")
     if rows_in != rows_out:
         raise DemoFailed(f"the warehouse has {rows_out:,} rows, the input {rows_in:,}")
 
@@ -390,15 +258,14 @@ def run(places: Places, console: Console) -> None:
         made.mkdir(parents=True)
     console.print("writing a year of flights as Parquet, one file a month", highlight=False)
     rows_in = write_input(places.input)
-    world = World(files=len(list(places.input.glob("*.parquet"))))
     built = build_archive(EXAMPLE, places.root)
     console.print(f"packed {built.path.name}", highlight=False)
     with Daemon(places) as daemon:
         shutil.copy(built.path, places.home.packages)
         console.print("the daemon runs; the archive is in its packages folder", highlight=False)
-        asyncio.run(play(places, daemon, world, console))
-        daemon.stop()
-    verdict(places, world, rows_in, console)
+        seen = asyncio.run(play(places, daemon, console))
+        daemon.stop()  # the warehouse is free then
+    verdict(places, seen, rows_in, console)
 
 
 def interrupted(_: int, __: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from local.docs import cli_page
 from local.docs.console import blocks, play, steps
 
 from cloaca.authoring.registry import collecting
@@ -98,3 +99,7 @@ def test_the_page_of_the_package_format_names_every_rule() -> None:
     rules |= set(re.findall(r"_repeated\([^)]*\"(\w+)\"\)", code))
     assert len(rules) > 10
     assert sorted(rule for rule in rules if rule not in page) == []
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    assert (ROOT / "docs/reference/cli.md").read_text() == cli_page.page(), f"run: python {cli_page.__file__}"
