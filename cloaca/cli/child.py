@@ -1,0 +1,88 @@
+"""The process in which ``cloaca poll`` and ``cloaca run`` execute user code: load a package, then poll it or run it.
+
+Two lines of JSON come on standard input: which package, and, once it is loaded, what to do with it. The answer to the
+first goes to what was standard output; what user code prints goes to standard error. The process ends when its standard
+input is closed, whatever user code does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, TextIO
+
+from cloaca.authoring.registry import Registry
+from cloaca.errors import LoadError
+from cloaca.packages.inventory import inventory_of
+from cloaca.packages.load import load_package
+
+THREADS = 256
+TASKS_AT_ONCE = 4
+
+
+def main() -> None:
+    """Load the package, say what it registered, and do what is asked then."""
+    package = json.loads(sys.stdin.readline())
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
+    try:
+        registry = load_package(Path(package["root"]), package["entry_module"])
+    except LoadError as error:
+        _answer(answers, {"failed": str(error), "traceback": error.traceback_text})
+        _leave(1)
+    _answer(answers, {"loaded": inventory_of(registry).to_json()})
+    job = json.loads(sys.stdin.readline() or "null")
+    if job is None:
+        _leave(0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if job["op"] == "poll":
+        from cloaca.polling.worker import work
+
+        work(socket.socket(fileno=job["channel"]), registry.triggers)
+    asyncio.run(_run(job, registry))
+    _leave(0)
+
+
+def _answer(answers: TextIO, message: dict[str, Any]) -> None:
+    print(json.dumps(message), file=answers, flush=True)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _leave(code: int) -> None:
+    """Without waiting for threads of user code."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _run(job: dict[str, Any], registry: Registry) -> None:
+    """Execute the run that stands in the store."""
+    from cloaca.engine.execute import Stop, Workshop, execute
+    from cloaca.engine.journal import StoreJournal
+    from cloaca.engine.threads import DaemonThreads
+    from cloaca.resources.run import WorkflowRun
+    from cloaca.store import open_store
+
+    store = await open_store(job["store"])
+    seen = await store.get(WorkflowRun, job["name"])
+    if seen is None:
+        raise RuntimeError(f"run {job['name']!r} is not in the store {job['store']}")
+    workshop = Workshop(pool=DaemonThreads(THREADS), slots=asyncio.Semaphore(TASKS_AT_ONCE), task_timeout=None)
+    claimed = seen.status.model_copy(update={"attempt": 1, "pod_name": str(os.getpid())})
+    journal = StoreJournal(store, seen, created=True)
+    await execute(registry.workflows[seen.spec.workflow], seen.spec.context, claimed, journal, workshop, Stop())
+    await store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The commands ``status`` and ``version``: the state of things at a glance. Changes nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from typing import Any
+
+from cloaca import __version__
+from cloaca.cli.session import Session, command, commands
+from cloaca.cli.terminal import BAD, GOOD, block, paint, say
+
+app = commands()
+
+
+@command(app, "version")
+def version(session: Session) -> None:  # noqa: ARG001  # every command gets it
+    """Show the version.
+
+    \b
+    Example:
+      cloaca version
+    """
+    say(f"cloaca {__version__} (Python {platform.python_version()}, {platform.system()} {platform.machine()})")
+
+
+@command(app, "status")
+def status(session: Session) -> None:
+    """Say whether a daemon runs, what there is, and what is not ready and why.
+
+    \b
+    Example:
+      cloaca status
+      cloaca status --home ./home
+    """
+    from cloaca.cli.running import daemon_process
+
+    process = daemon_process(session.home)
+    running = paint(f"running, process {process}", GOOD) if process else paint("not running", BAD)
+    say(f"Daemon:     {running}{'' if process else ': start `cloaca daemon`'}")
+    say(f"Home:       {session.home.root}")
+    if process is None and not session.home.database.exists():
+        say("Store:      empty: nothing was ever deployed here")
+        return
+    say(*session.with_store(_overview))
+
+
+async def _overview(store: Any) -> list[str]:
+    """How many there are of each kind, and what is not as it should be."""
+    from cloaca.cli.about_package import package_summary
+    from cloaca.cli.about_run import run_summary
+    from cloaca.cli.kinds import full_name
+    from cloaca.cli.recent import newest_first
+    from cloaca.cli.tables import first_line
+    from cloaca.resources import CloacinaPackage, RunPhase, Trigger, WorkflowRun
+    from cloaca.resources.conditions import TriggerCondition, find, is_true
+
+    packages, triggers = await store.list(CloacinaPackage), await store.list(Trigger)
+    runs = newest_first(await store.list(WorkflowRun))
+    wrong: list[tuple[str, str]] = [
+        (full_name(package.ref), package_summary(package))
+        for package in packages
+        if not is_true(package.status.conditions, "Ready")
+    ]
+    for trigger in triggers:
+        ready = find(trigger.status.conditions, TriggerCondition.READY)
+        if ready is None or ready.status.value != "True":
+            why = f"{ready.reason}: {first_line(ready.message)}" if ready else "nobody has looked at it yet"
+            wrong.append((full_name(trigger.ref), f"not ready, {why}"))
+        elif trigger.status.consecutive_errors:
+            said = first_line(trigger.status.last_error or "")
+            wrong.append((full_name(trigger.ref), f"{trigger.status.consecutive_errors} errors in a row: {said}"))
+    failed = [run for run in runs if run.status.phase is RunPhase.FAILED][:5]
+    wrong += [(full_name(run.ref), run_summary(run)) for run in failed]
+    phases = Counter(run.status.phase.value for run in runs)
+    suspended = sum(trigger.spec.suspend for trigger in triggers)
+    lines = [
+        f"Packages:   {len(packages)}",
+        f"Triggers:   {len(triggers)}{f', {suspended} suspended' if suspended else ''}",
+        f"Runs:       {len(runs)}{_listed(phases)}",
+    ]
+    if not wrong:
+        return [*lines, f"Wrong:      {paint('nothing', GOOD)}"]
+    return [*lines, paint("Wrong:", BAD), *block(f"{name}: {why}" for name, why in wrong)]
+
+
+def _listed(phases: Counter[str]) -> str:
+    return f": {', '.join(f'{count} {phase}' for phase, count in sorted(phases.items()))}" if phases else ""
