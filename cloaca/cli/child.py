@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -78,7 +79,9 @@ async def _run(job: dict[str, Any], registry: Registry) -> None:
     if seen is None:
         raise RuntimeError(f"run {job['name']!r} is not in the store {job['store']}")
     workshop = Workshop(pool=DaemonThreads(THREADS), slots=asyncio.Semaphore(TASKS_AT_ONCE), task_timeout=None)
-    claimed = seen.status.model_copy(update={"attempt": 1, "pod_name": str(os.getpid())})
+    claimed = seen.status.model_copy(
+        update={"attempt": 1, "pod_name": str(os.getpid()), "started_at": datetime.now(timezone.utc)}
+    )
     journal = StoreJournal(store, seen, created=True)
     await execute(registry.workflows[seen.spec.workflow], seen.spec.context, claimed, journal, workshop, Stop())
     await store.close()

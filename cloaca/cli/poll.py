@@ -15,7 +15,7 @@ import typer
 
 from cloaca.cli.child_process import LONGEST_LINE, child
 from cloaca.cli.session import Session, command, commands
-from cloaca.cli.source import Unpacked, unpacked
+from cloaca.cli.source import Unpacked, relative, unpacked
 from cloaca.cli.tables import took
 from cloaca.cli.terminal import block, remark, say, styled
 from cloaca.cli.values import json_object
@@ -149,7 +149,11 @@ def told(decision: Decision, package: Unpacked, entry: TriggerEntry) -> list[str
         f"Decision:   {styled(decision.word)}, after {took(decision.seconds)}",
     ]
     if isinstance(answer, Ended) and answer.error is not None:
-        return [*lines, f"Error:      {answer.error}", *block((answer.traceback or "").rstrip().splitlines())]
+        return [
+            *lines,
+            f"Error:      {answer.error}",
+            *block(relative(answer.traceback or "", package).rstrip().splitlines()),
+        ]
     if isinstance(answer, Ended) and answer.reason:
         lines.append(f"Reason:     {answer.reason}")
     name = trigger_object_name(package.manifest.name, entry.name)

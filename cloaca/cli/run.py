@@ -14,7 +14,7 @@ from cloaca.cli.child_process import Child, child
 from cloaca.cli.follow import follow_run, succeeded, verdict
 from cloaca.cli.kinds import existing
 from cloaca.cli.session import NamespaceOption, Session, command, commands
-from cloaca.cli.source import Unpacked, is_path, unpacked
+from cloaca.cli.source import Unpacked, is_path, relative, unpacked
 from cloaca.cli.submit import chosen_workflow, report, submit
 from cloaca.cli.terminal import remark, say
 from cloaca.cli.values import run_context
@@ -26,7 +26,7 @@ from cloaca.store import Store, open_store
 
 app = commands()
 
-GRACE = 5.0  # seconds that the process gets to end, once its run has
+GRACE = 1.0  # seconds in which what a process said last is heard, and a process whose run has ended ends
 
 
 @command(app, "run")
@@ -66,7 +66,7 @@ def run(
             ended = asyncio.run(run_here(package, workflow, given))
         say(verdict(ended))
         if ended.status.traceback:
-            remark(ended.status.traceback.rstrip())
+            remark(relative(ended.status.traceback.rstrip(), package))
         if not succeeded(ended):
             raise typer.Exit(1)
         say(json.dumps(ended.status.context or {}, indent=2, ensure_ascii=False))

@@ -58,3 +58,8 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
         root = Path(folder) / "package"
         unpack(data, root, limits)
         yield Unpacked(root=root, manifest=manifest, scratch=scratch)
+
+
+def relative(text: str, package: Unpacked) -> str:
+    """``text``, such as a traceback, with the paths of the package's files as in its archive."""
+    return text.replace(f"{package.root.resolve()}{os.sep}", "")

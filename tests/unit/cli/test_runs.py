@@ -275,7 +275,7 @@ def test_a_run_without_a_log_says_why(cloaca: Any) -> None:
     assert said.code == 1
     assert said.err == (
         f"Error: run 'r' has no log: no process was started for it here ({path} is not there). It is Pending; no "
-        f"daemon runs on {cloaca.home.root}, so nothing is polled and no run starts: start `cloaca daemon`\n",
+        f"daemon runs on {cloaca.home.root}, so nothing is polled and no run starts: start `cloaca daemon`\n"
     )
 
 
