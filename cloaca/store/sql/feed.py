@@ -81,6 +81,8 @@ class Feed:
 
     def committed(self) -> None:
         """A write was committed: wake everybody now. Called in any thread."""
+        if not self._subscribers:
+            return  # whoever subscribes after this commit reads it
         with self._lock:
             subscribers = list(self._subscribers.items())
         here = _running_loop()
@@ -110,8 +112,11 @@ class Feed:
         with self._lock:
             if self._connection is None:
                 return
-            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
-            changed, self._version = version != self._version, version
+            try:
+                version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            except sqlite3.Error:
+                version = None  # whoever follows learns what is wrong when it reads
+            changed, self._version = version is None or version != self._version, version
         if changed:
             self.committed()
 

@@ -1,24 +1,38 @@
+-- The statements of every SQL database: SQLite and PostgreSQL read them alike. Parameters are written :name.
+
 -- get --
 SELECT uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status
 FROM objects
 WHERE kind = :kind AND namespace = :namespace AND name = :name;
 
 -- list --
--- By namespace and name; a null namespace is all of them. {labels} becomes has_label, once for each label.
+-- By namespace and name; a null namespace is all of them.
 SELECT uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status
 FROM objects
-WHERE kind = :kind AND (:namespace IS NULL OR namespace = :namespace) {labels}
+WHERE kind = :kind AND (CAST(:namespace AS TEXT) IS NULL OR namespace = :namespace)
+ORDER BY namespace, name;
+
+-- list_by_labels --
+-- As list. {chosen} becomes has_label, once for each label, with INTERSECT between. The cross join makes SQLite look
+-- the labels up first: without it, it reads every object of the kind.
+SELECT chosen.uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status
+FROM ({chosen}) AS chosen CROSS JOIN objects
+WHERE objects.uid = chosen.uid AND kind = :kind AND (CAST(:namespace AS TEXT) IS NULL OR namespace = :namespace)
 ORDER BY namespace, name;
 
 -- has_label --
--- One condition of a list, numbered.
-AND uid IN (SELECT uid FROM labels WHERE key = :key{number} AND value = :value{number})
+-- What carries one label of a list, numbered.
+SELECT uid FROM labels WHERE key = :key{number} AND value = :value{number}
 
 -- next_resource_version --
 UPDATE counters SET value = value + 1 WHERE name = 'resource_version' RETURNING value;
 
 -- last_resource_version --
 SELECT value FROM counters WHERE name = 'resource_version';
+
+-- is_taken --
+-- Who has the name, if anybody.
+SELECT uid FROM objects WHERE kind = :kind AND namespace = :namespace AND name = :name;
 
 -- exists --
 SELECT 1 FROM objects WHERE uid = :uid;
@@ -45,7 +59,7 @@ INSERT INTO labels (key, value, uid) VALUES (:key, :value, :uid);
 DELETE FROM labels WHERE uid = :uid;
 
 -- add_owner --
-INSERT OR IGNORE INTO owners (owner_uid, uid) VALUES (:owner_uid, :uid);
+INSERT INTO owners (owner_uid, uid) VALUES (:owner_uid, :uid) ON CONFLICT DO NOTHING;
 
 -- drop_owners --
 DELETE FROM owners WHERE uid = :uid;
@@ -74,7 +88,7 @@ SELECT resource_version FROM deletions ORDER BY resource_version DESC LIMIT 1 OF
 DELETE FROM deletions WHERE resource_version <= :oldest;
 
 -- remember_forgotten --
-UPDATE counters SET value = max(value, :oldest) WHERE name = 'forgotten';
+UPDATE counters SET value = :oldest WHERE name = 'forgotten' AND value < :oldest;
 
 -- forgotten --
 SELECT value FROM counters WHERE name = 'forgotten';
@@ -87,11 +101,15 @@ SELECT resource_version, kind, namespace, name, 1 FROM deletions WHERE resource_
 ORDER BY 1;
 
 -- everything --
--- For a reader that fell behind what deletions are kept: every object, as if it had just changed.
-SELECT resource_version, kind, namespace, name, 0 FROM objects ORDER BY 1;
+-- For a reader that fell behind what deletions are kept: every object, as if it had just changed, and every deletion
+-- that is still known. The last row has the newest resource version of all.
+SELECT resource_version, kind, namespace, name, 0 FROM objects
+UNION ALL
+SELECT resource_version, kind, namespace, name, 1 FROM deletions
+ORDER BY 1;
 
 -- put_archive --
-INSERT OR IGNORE INTO archives (digest, data) VALUES (:digest, :data);
+INSERT INTO archives (digest, data) VALUES (:digest, :data) ON CONFLICT DO NOTHING;
 
 -- get_archive --
 SELECT data FROM archives WHERE digest = :digest;

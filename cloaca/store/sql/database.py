@@ -1,0 +1,68 @@
+"""What the store needs of a SQL database. One implementation each; statements, rows and meaning are shared.
+
+A database brings its own schema files, its own way to let writers take turns and its own way to hear of their writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Cursor(Protocol):
+    """What a statement gave."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """All the rows that are left."""
+        ...
+
+
+class Connection(Protocol):
+    """Where a write's statements run, inside its transaction."""
+
+    def execute(self, statement: str, parameters: Mapping[str, Any], /) -> Cursor:
+        """Run one statement, whose parameters are written ``:name``."""
+        ...
+
+
+Work = Callable[[Connection], T]
+"""Runs inside a transaction, perhaps together with others', perhaps twice: only what it writes there may last.
+
+What it raises as StoreError it raises before its first write, so that the others' writes stand.
+"""
+
+
+class Database(Protocol):
+    """Thread-safe; may be used from several event loops. Every method may raise StoreUnavailable."""
+
+    async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """The rows as last committed, by whomever."""
+        ...
+
+    async def write(self, work: Work[T]) -> T:
+        """What ``work`` returns, once it is committed. Raises what it raises."""
+        ...
+
+    def subscribe(self) -> asyncio.Event:
+        """An event of the running loop that is set whenever something may have been committed, by whomever."""
+        ...
+
+    def unsubscribe(self, event: asyncio.Event) -> None:
+        """Set it no more. Called in its loop."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; a call that is under way ends first. Idempotent."""
+        ...

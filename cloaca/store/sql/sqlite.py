@@ -1,0 +1,191 @@
+"""SQLite as the store's database: a file that several processes share, or memory.
+
+A file is in write-ahead mode: readers never wait, writers take turns. docs/decisions/0012 says what is durable when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cloaca.errors import StoreUnavailable
+from cloaca.store.sql.database import Work
+from cloaca.store.sql.feed import Feed
+from cloaca.store.sql.filelock import FileLock
+from cloaca.store.sql.statements import read
+from cloaca.store.sql.transactions import CLOSED, Transactions
+from cloaca.store.sql.url import MEMORY, SqliteUrl
+
+T = TypeVar("T")
+
+MIGRATIONS = ("sqlite_1.sql",)
+"""The n-th file brings a database from version n - 1 to n. Only ever appended to."""
+
+_OLDEST = (3, 35, 0)  # the first with RETURNING
+_BUSY_MS = 2  # a write that may run in an event loop waits no longer for programs that know nothing of our lock file
+_LARGEST_LOG = 16 * 1024 * 1024  # bytes to which the write-ahead log is cut back once it was larger
+
+
+class SqliteDatabase:
+    """One connection writes, one reads, one only looks whether others wrote; in memory one does everything."""
+
+    def __init__(self, url: SqliteUrl) -> None:
+        self._path = None if url.memory else Path(url.path)
+        self._pid = os.getpid()
+        self._closing = threading.Lock()
+        self._closed = False
+        file = FileLock(None if self._path is None or url.mode == "ro" else f"{self._path}.lock")
+        opened: list[sqlite3.Connection] = []
+        try:
+            opened.append(_connect(url, self._path))
+            # several processes that make one file at once take turns; where it takes too long, SQLite's wait decides
+            turn = file.wait(url.busy_timeout)
+            try:
+                _prepare(opened[0], url)
+                _migrate(opened[0], self._path, read_only=url.mode == "ro")
+                opened += [] if url.memory else [_prepare(_connect(url, self._path), url) for _ in range(2)]
+                if url.mode != "ro":
+                    opened[0].execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            finally:
+                if turn:
+                    file.give()
+        except BaseException as error:
+            for connection in opened:
+                connection.close()
+            file.close()
+            if isinstance(error, sqlite3.Error):
+                raise self._explain(error) from error
+            raise
+        writing, self._reading, watching = opened if len(opened) > 1 else (opened[0], opened[0], None)
+        self._feed = Feed(watching, file.path)
+        self._transactions = Transactions(
+            writing, file=file, patience=url.busy_timeout, committed=self._feed.committed, explain=self._explain
+        )
+        self._read_lock = self._transactions.lock if url.memory else threading.Lock()
+
+    async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """As in the protocol. In the calling thread: a read takes microseconds and never waits for a writer."""
+        self._check_usable()
+        with self._read_lock:
+            try:
+                return self._reading.execute(statement, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+
+    async def write(self, work: Work[T]) -> T:
+        """As in the protocol."""
+        self._check_usable()
+        return await self._transactions.run(work)
+
+    def subscribe(self) -> asyncio.Event:
+        """As in the protocol."""
+        return self._feed.subscribe()
+
+    def unsubscribe(self, event: asyncio.Event) -> None:
+        """As in the protocol."""
+        self._feed.unsubscribe(event)
+
+    async def close(self) -> None:
+        """As in the protocol. In a forked child it touches nothing: all of it is the parent's."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+        if os.getpid() != self._pid:
+            return
+        self._feed.close()
+        self._transactions.close()
+        with self._read_lock:
+            self._reading.close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(CLOSED)
+        if os.getpid() != self._pid:
+            raise StoreUnavailable("this store was opened by the parent process: open one after the fork")
+
+    def _explain(self, error: Exception) -> StoreUnavailable:
+        return unavailable(error, self._path)
+
+
+def unavailable(error: Exception, path: Path | None) -> StoreUnavailable:
+    """What SQLite said, as a sentence that says what to do."""
+    where = "the database in memory" if path is None else f"the database {path}"
+    text = str(error)
+    advice = next((f": {advice}" for words, advice in _ADVICE if words in text), "")
+    explained = StoreUnavailable(f"{where}: {text}{advice}")
+    explained.__cause__ = error
+    return explained
+
+
+_ADVICE = (
+    ("disk is full", "make room; what was written before stands"),
+    ("disk I/O error", "look after the disk (and its free space); what was written before stands"),
+    ("readonly", "make the file and its folder writable, or open another one"),
+    ("unable to open", "its folder must exist and be writable"),
+    ("locked", "another program holds it: end that one"),
+    ("malformed", "the file is damaged: restore it from a backup, or move it away to start afresh"),
+    ("not a database", "the file is something else: name another one"),
+)
+
+
+def _connect(url: SqliteUrl, path: Path | None) -> sqlite3.Connection:
+    if sqlite3.sqlite_version_info < _OLDEST:
+        needed = ".".join(map(str, _OLDEST))
+        raise StoreUnavailable(f"Python's SQLite is {sqlite3.sqlite_version}: {needed} or newer is needed")
+    if path is None:
+        return sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+    uri = f"{path.absolute().as_uri()}?mode={url.mode}"
+    return sqlite3.connect(uri, uri=True, timeout=url.busy_timeout, isolation_level=None, check_same_thread=False)
+
+
+def _prepare(connection: sqlite3.Connection, url: SqliteUrl) -> sqlite3.Connection:
+    try:
+        if not url.memory:
+            if url.mode != "ro":
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
+            connection.execute(f"PRAGMA synchronous = {url.synchronous}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path | None, *, read_only: bool) -> None:
+    """Bring the schema to our version, in one transaction. A newer one than ours is refused, and left alone."""
+    ours = len(MIGRATIONS)
+    version = _version(connection)
+    if version > ours:
+        raise StoreUnavailable(
+            f"the database {path} was written by a newer version (schema {version}, ours is {ours}): "
+            "upgrade cloacina, or use another file"
+        )
+    if version == ours:
+        return
+    if read_only:
+        raise StoreUnavailable(
+            f"the database {path} is empty or of an older version (schema {version}, ours is {ours}), and opened "
+            "read-only: open it with mode=rw once"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(_version(connection), ours):  # another process may have been quicker
+            for statement in read(MIGRATIONS[number]).split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
