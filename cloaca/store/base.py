@@ -27,7 +27,8 @@ class Store(Protocol):
     """Resources under (kind, namespace, name), and archive bytes under their digest.
 
     Writes are atomic and durable when the call returns. Objects that come out are frozen; what goes in is not kept.
-    Every method may raise StoreUnavailable.
+    Every method may raise StoreUnavailable, and Invalid where an object breaks its schema: one that is written, or one
+    that another version of this program stored. Fields that a newer version added are kept when an object is written.
     """
 
     async def get(self, kind: type[R], name: str, namespace: str = ...) -> R | None:
@@ -43,12 +44,15 @@ class Store(Protocol):
     async def create(self, obj: R) -> R:
         """Add it, status included, with uid, generation 1, creation time and resourceVersion filled in.
 
-        Raises AlreadyExists where the name is taken, NotFound where an owner that it names is gone.
+        Raises AlreadyExists where the name is taken, NotFound where an owner that it names is gone, Invalid where
+        name, namespace, labels or annotations are not as Kubernetes wants them.
         """
         ...
 
     async def update(self, obj: R) -> R:
         """Write spec, labels, annotations and owners; status stays. Generation moves if the spec differs.
+
+        What is the same already is not written: nothing moves, nobody hears of it. Returns the object as it is stored.
 
         Raises Conflict where ``metadata.resourceVersion`` is not the current one (empty: unconditional), NotFound
         where the object is gone or is another one by now (other uid).
@@ -56,7 +60,7 @@ class Store(Protocol):
         ...
 
     async def write_status(self, obj: R) -> R:
-        """Write status; everything else stays. Raises as ``update`` does."""
+        """Write status; everything else stays, also in what is returned. Otherwise as ``update``."""
         ...
 
     async def delete(self, ref: Ref, uid: str | None = None) -> bool:
@@ -66,7 +70,8 @@ class Store(Protocol):
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         """Every change after the moment the block is entered, by this process or another; never ends by itself.
 
-        Entering first and listing then misses nothing.
+        Entering first and listing then misses nothing. A follower that falls thousands of deletions behind is shown
+        every object once more, but may never hear of the oldest of those deletions: list now and then.
         """
         ...
 

@@ -1,4 +1,8 @@
-"""The stores that the suite runs against: add a factory here, and every test runs on it."""
+"""The stores that the suite runs against.
+
+To add one (PostgreSQL, Kubernetes): write a factory that gives an empty store, and name it in FACTORIES. A factory that
+needs a server calls ``pytest.skip`` with how to get one where there is none.
+"""
 
 from __future__ import annotations
 

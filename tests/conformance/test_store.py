@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from cloaca.errors import AlreadyExists, Conflict, Invalid, NotFound
+from cloaca.errors import AlreadyExists, Conflict, Invalid, NotFound, StoreUnavailable
 from cloaca.resources import (
     CloacinaPackage,
     ObjectMeta,
@@ -95,9 +96,12 @@ async def test_of_many_who_create_one_name_at_once_exactly_one_wins(store: Store
     [
         pytest.param(run("Upper"), "metadata.name", id="name"),
         pytest.param(run(""), "metadata.name", id="empty name"),
+        pytest.param(run("a..b"), "metadata.name", id="empty part of a name"),
         pytest.param(run(namespace="no/way"), "metadata.namespace", id="namespace"),
         pytest.param(run(labels={"bad key!": "x"}), "metadata.labels", id="label key"),
         pytest.param(run(labels={"key": "bad value!"}), "metadata.labels.key", id="label value"),
+        pytest.param(run(annotations={"bad key!": "x"}), "metadata.annotations", id="annotation key"),
+        pytest.param(run().with_spec(context={"n": math.nan}), "spec", id="not a number"),
     ],
 )
 async def test_what_kubernetes_would_refuse_is_refused(store: Store, obj: WorkflowRun, path: str) -> None:
@@ -134,6 +138,16 @@ async def test_update_leaves_the_status_and_write_status_leaves_the_rest(store: 
     seen = await store.get(WorkflowRun, "run")
     assert seen is not None
     assert (seen.spec.cancel, seen.status.phase, seen.metadata.labels) == (True, RunPhase.COMPLETED, {"a": "b"})
+
+
+async def test_what_a_write_returns_is_what_is_stored(store: Store) -> None:
+    made = await store.create(run(labels={"a": "b"}))
+    written = await store.write_status(made.with_spec(cancel=True).with_status(attempt=1))
+    assert (written.spec.cancel, written.status.attempt) == (False, 1)
+    assert await store.get(WorkflowRun, "run") == written
+    updated = await store.update(written.with_metadata(labels={}).with_status(attempt=9))
+    assert (updated.metadata.labels, updated.status.attempt) == ({}, 1)
+    assert await store.get(WorkflowRun, "run") == updated
 
 
 async def test_a_stale_write_is_a_conflict_and_changes_nothing(store: Store) -> None:
@@ -253,6 +267,29 @@ async def test_deleting_an_owner_deletes_what_it_owns_however_deep(store: Store)
     assert [item.name for item in await store.list(WorkflowRun)] == ["stranger"]
 
 
+async def test_ownership_goes_deep_and_survives_an_update(store: Store) -> None:
+    owner = await store.create(package())
+    children = [await store.create(trigger(owner, "level-0"))]
+    for level in range(1, 30):
+        spec = children[-1].spec
+        metadata = ObjectMeta(name=f"level-{level}", owner_references=(owned_by(children[-1]),))
+        children.append(await store.create(Trigger(metadata=metadata, spec=spec)))
+    await store.update(children[10].with_metadata(labels={"a": "b"}))
+    await store.update(children[20].with_metadata(owner_references=()))
+    assert await store.delete(owner.ref)
+    await eventually_gone(store, Trigger, "level-19")
+    assert [item.name for item in await store.list(Trigger)] == [f"level-{level}" for level in range(20, 30)]
+
+
+async def test_an_object_of_the_same_name_is_not_the_owner(store: Store) -> None:
+    first = await store.create(package())
+    await store.delete(first.ref)
+    second = await store.create(package())
+    child = await store.create(trigger(second))
+    assert not await store.delete(first.ref, first.metadata.uid)
+    assert await store.get(Trigger, "watch") == child
+
+
 async def test_nothing_is_created_for_an_owner_that_is_gone(store: Store) -> None:
     owner = await store.create(package())
     await store.delete(owner.ref)
@@ -301,6 +338,34 @@ async def test_entering_and_then_listing_misses_nothing(store: Store) -> None:
     assert known == {Ref("WorkflowRun", "default", f"run-{number}") for number in range(100)}
 
 
+async def test_a_write_that_changes_nothing_is_no_change(store: Store) -> None:
+    made = await store.create(run())
+    async with store.changes() as changes:
+        await store.write_status(made)
+        await store.update(made)
+        with pytest.raises(Conflict):
+            await store.update(made.with_metadata(resource_version="99999").with_spec(cancel=True))
+        other = await store.create(run("other"))
+        assert await following(changes) == Change(ref=other.ref)
+
+
+async def test_writes_of_other_threads_and_loops_wake_a_follower_at_once(store: Store) -> None:
+    async with store.changes() as changes:
+        waiting = asyncio.ensure_future(following(changes))
+        await asyncio.sleep(0.05)
+        made = await asyncio.to_thread(lambda: asyncio.run(store.create(run())))
+        assert await asyncio.wait_for(waiting, 0.5) == Change(ref=made.ref)
+
+
+async def test_a_name_that_was_taken_anew_is_told_in_its_order(store: Store) -> None:
+    made = await store.create(run())
+    async with store.changes() as changes:
+        await store.delete(made.ref)
+        assert await following(changes) == Change(ref=made.ref, deleted=True)
+        await store.create(run())
+        assert await following(changes) == Change(ref=made.ref)
+
+
 async def test_two_followers_each_see_everything(store: Store) -> None:
     async with store.changes() as first, store.changes() as second:
         made = await store.create(run())
@@ -330,6 +395,30 @@ async def test_archives_are_kept_under_their_digest(store: Store) -> None:
     assert await store.delete_archive(digest)
     assert not await store.delete_archive(digest)
     assert await store.get_archive(digest) is None
+
+
+async def test_an_archive_may_be_empty_or_unknown(store: Store) -> None:
+    digest = await store.put_archive(b"")
+    assert digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert await store.get_archive(digest) == b""
+    assert await store.get_archive("sha256:" + "0" * 64) is None
+
+
+# --- close
+
+
+async def test_a_closed_store_says_so_and_may_be_closed_again(store: Store) -> None:
+    made = await store.create(run())
+    async with store.changes() as changes:
+        waiting = asyncio.ensure_future(following(changes))
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await waiting
+    for call in (store.get(WorkflowRun, "run"), store.create(run("other")), store.delete(made.ref)):
+        with pytest.raises(StoreUnavailable, match="closed"):
+            await call
+    await store.close()
 
 
 async def following(changes: AsyncIterator[Change]) -> Change:

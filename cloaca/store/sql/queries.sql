@@ -22,7 +22,7 @@ ORDER BY namespace, name;
 
 -- has_label --
 -- What carries one label of a list, numbered.
-SELECT uid FROM labels WHERE key = :key{number} AND value = :value{number}
+SELECT uid FROM labels WHERE key = :key{number} AND value = :value{number};
 
 -- next_resource_version --
 UPDATE counters SET value = value + 1 WHERE name = 'resource_version' RETURNING value;

@@ -15,6 +15,9 @@ def read(file: str) -> str:
 
 
 def named(text: str) -> dict[str, str]:
-    """Name → statement, without its comments."""
+    """Name → statement, without its comments and its semicolon: one may become a part of another."""
     parts = _NAME.split(text)
-    return {name: _COMMENT.sub("", body).strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}
+    return {
+        name: _COMMENT.sub("", body).strip().removesuffix(";")
+        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }

@@ -1,0 +1,76 @@
+"""The statements in .sql files."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from cloaca.store.sql.sqlite import MIGRATIONS
+from cloaca.store.sql.statements import named, read
+
+STATEMENTS = named(read("queries.sql"))
+
+
+@pytest.fixture
+def database() -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        for file in MIGRATIONS:
+            connection.executescript(read(file))
+        yield connection
+
+
+def filled(statement: str) -> str:
+    """With one label, where it is for labels."""
+    chosen = STATEMENTS["has_label"]
+    return statement.replace("{chosen}", chosen).replace("{number}", "0")
+
+
+def plan(database: sqlite3.Connection, name: str) -> list[str]:
+    statement = filled(STATEMENTS[name])
+    parameters = dict.fromkeys(re.findall(r":(\w+)", statement), "x")
+    return [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_every_statement_fits_the_schema(database: sqlite3.Connection, name: str) -> None:
+    plan(database, name)
+
+
+def test_comments_and_names_are_no_part_of_a_statement() -> None:
+    assert named("-- about the file\n\n-- one --\n-- why\nSELECT 1;\n\n-- two --\nSELECT\n  2;\n") == {
+        "one": "SELECT 1",
+        "two": "SELECT\n  2",
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "get",
+        "list",
+        "list_by_labels",
+        "is_taken",
+        "exists",
+        "update",
+        "write_status",
+        "drop_labels",
+        "drop_owners",
+        "with_everything_owned",
+        "delete",
+        "changes",
+        "get_archive",
+    ],
+)
+def test_what_is_asked_often_reads_no_whole_table(database: sqlite3.Connection, name: str) -> None:
+    whole = [step for step in plan(database, name) if step.startswith("SCAN ") and "USING" not in step]
+    assert [step for step in whole if step not in ("SCAN doomed", "SCAN chosen", "SCAN CONSTANT ROW")] == []
+
+
+def test_a_selector_looks_its_labels_up_before_it_reads_objects(database: sqlite3.Connection) -> None:
+    steps = plan(database, "list_by_labels")
+    labels, objects = (next(n for n, step in enumerate(steps) if table in step) for table in ("labels", "objects"))
+    assert labels < objects
