@@ -100,9 +100,12 @@ async def test_a_damaged_file_is_said_clearly(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(path.stat().st_size - 8192))
-    with pytest.raises(StoreUnavailable, match="restore it from a backup"):  # noqa: PT012 - which of both finds it
+    with pytest.raises(StoreUnavailable, match="restore it from a backup"):  # noqa: PT012 - any of them may find it
         store = await open_store(str(path))
-        await store.list(WorkflowRun)
+        try:
+            await store.list(WorkflowRun)
+        finally:
+            await store.close()
 
 
 async def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
