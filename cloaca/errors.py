@@ -63,6 +63,14 @@ class LoadError(PackageError):
         self.traceback_text = traceback_text
 
 
+class ImportTimedOut(LoadError):
+    """Importing the entry module took too long."""
+
+
+class ImportCrashed(LoadError):
+    """Importing the entry module ended its process without an answer."""
+
+
 class SourceError(PackageError):
     """The archive could not be had from where the package says it is."""
 

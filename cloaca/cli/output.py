@@ -14,7 +14,6 @@ from cloaca.cli.kinds import Kind, full_name
 from cloaca.cli.tables import columns_of, headers_of, line, rows_of, table, widths_of
 from cloaca.resources import Resource
 from cloaca.resources.meta import GROUP
-from cloaca.resources.plain import write
 
 
 class Format(str, Enum):
@@ -36,7 +35,11 @@ def documents(objects: Sequence[Resource[Any, Any]], form: Format, *, single: bo
     """``objects`` as YAML or JSON, as a List unless one was asked for by name."""
     shown = [_document(obj) for obj in objects]
     value = shown[0] if single else {"apiVersion": "v1", "kind": "List", "items": shown}
-    return write(value).rstrip() if form is Format.YAML else json.dumps(value, indent=2, ensure_ascii=False)
+    if form is Format.JSON:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    from cloaca.resources.plain import write  # a table need not wait for YAML
+
+    return write(value).rstrip()
 
 
 def names(objects: Sequence[Resource[Any, Any]]) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloaca.errors import CloacaError, LoadError
+from cloaca.errors import CloacaError, ImportCrashed, ImportTimedOut, LoadError
 from cloaca.packages.inventory import Inventory
 from cloaca.polling.messages import LONGEST_LINE
 
@@ -228,14 +228,14 @@ class PackageZygote:
             inventory = await asyncio.wait_for(asyncio.shield(self._link.loaded), timeout)
         except asyncio.TimeoutError:
             await self.close()
-            raise LoadError(f"the import took longer than {timeout:g} s and was stopped") from None
+            raise ImportTimedOut(f"the import took longer than {timeout:g} s and was stopped") from None
         except LoadError as error:
             if error.traceback_text:
                 raise
             ended = await self._child.ended
             if ended.how == _ZYGOTE_GONE:
                 raise ProcessError("the first zygote ended before the package was imported") from None
-            raise LoadError(f"the import ended its process ({ended.how}) without an answer") from None
+            raise ImportCrashed(f"the import ended its process ({ended.how}) without an answer") from None
         self._importing = False
         return inventory
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import json
 import logging
 import os
@@ -18,8 +17,10 @@ from cloaca.authoring.retry import RetryPolicy
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.threads import DaemonThreads
 from cloaca.errors import CloacaError
-from cloaca.resources.run import RunPhase, RunStatus, WorkflowRun
+from cloaca.resources.conditions import RunCondition, RunReason, set_condition
+from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun
 from cloaca.store import Store, open_store
 
 log = logging.getLogger("cloaca.run")
@@ -56,7 +57,7 @@ async def _run(job: dict[str, Any], registry: Registry) -> int:
 
 
 async def _execute(store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry) -> int:
-    journal = StoreJournal(store, seen, created=True)
+    journal = _ConditionJournal(store, seen, created=True)
     claimed = seen.status.model_copy(update={"attempt": job["attempt"], "pod_name": job.get("pod", str(os.getpid()))})
     workflow = registry.workflows.get(seen.spec.workflow)
     if workflow is None:
@@ -71,7 +72,7 @@ async def _execute(store: Store, seen: WorkflowRun, job: dict[str, Any], registr
     watching = loop.create_task(_obey_signal(asked, stop, store, seen))
     _arm_deadline(seen, stop, loop)
     workshop = Workshop(
-        pool=concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="task"),
+        pool=DaemonThreads(_THREADS, "task"),
         slots=asyncio.Semaphore(TASKS_AT_ONCE),
         task_timeout=None,
     )
@@ -84,6 +85,48 @@ async def _execute(store: Store, seen: WorkflowRun, job: dict[str, Any], registr
     finally:
         watching.cancel()
     return ENDED if status.phase.finished else INTERRUPTED
+
+
+class _ConditionJournal(StoreJournal):
+    """Records with each status the conditions that people, kubectl and kstatus read."""
+
+    async def write(self, status: RunStatus) -> None:
+        now = datetime.now(timezone.utc)
+        await super().write(with_conditions(status, self.run.metadata.generation, now))
+
+
+def with_conditions(status: RunStatus, generation: int, now: datetime) -> RunStatus:
+    """``status`` with the conditions that its phase means."""
+    conditions = status.conditions
+
+    def put(condition: str, value: bool, reason: str, message: str = "") -> None:
+        nonlocal conditions
+        conditions = set_condition(conditions, condition, value, reason, message, now, generation)
+
+    message = status.message or ""
+    match status.phase:
+        case RunPhase.RUNNING:
+            put(RunCondition.STARTED, True, RunReason.STARTED, f"attempt {status.attempt}")
+            put(RunCondition.READY, False, RunReason.RUNNING)
+        case RunPhase.PENDING:
+            put(RunCondition.STARTED, False, RunReason.RETRYING, "its process was stopped; another one resumes")
+        case RunPhase.COMPLETED:
+            put(RunCondition.READY, True, RunReason.COMPLETED)
+        case RunPhase.CANCELLED:
+            put(RunCondition.READY, False, RunReason.CANCELLED, message)
+        case RunPhase.FAILED:
+            reason = _reason_of_failure(status)
+            put(RunCondition.READY, False, reason, message)
+            put(RunCondition.STALLED, True, reason, message)
+    return status.model_copy(update={"conditions": conditions})
+
+
+def _reason_of_failure(status: RunStatus) -> str:
+    if not status.tasks:
+        return RunReason.WORKFLOW_UNKNOWN
+    failed = any(task.phase is TaskPhase.FAILED for task in status.tasks)
+    cancelled = any(task.phase is TaskPhase.CANCELLED for task in status.tasks)
+    return RunReason.DEADLINE_EXCEEDED if cancelled and not failed else RunReason.TASK_FAILED
 
 
 async def _record(journal: StoreJournal, status: RunStatus) -> None:

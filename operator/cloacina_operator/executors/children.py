@@ -10,10 +10,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from cloaca.packages.archive import Limits, unpack
-
 from cloaca.errors import CloacaError, LoadError
 from cloaca.home import Home
+from cloaca.packages.archive import Limits, unpack
 from cloaca.packages.inventory import Inventory
 from cloaca.polling.poller import Poller
 from cloaca.processes.launch import Child, Nursery, PackageZygote

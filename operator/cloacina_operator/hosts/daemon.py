@@ -77,7 +77,7 @@ class Daemon:
         await self._children.start()
         reconciling = asyncio.ensure_future(self._reconciler.run())
         self._following = asyncio.ensure_future(self._folders.run())
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         log.info("ready: copy .cloacina archives into %s", self._settings.home.packages)
         gc.collect()
         gc.freeze()  # what start-up made stays; the collector need not look at it again
@@ -94,8 +94,8 @@ class Daemon:
             self._following.cancel()
             await self._children.drain(self._settings.drain)
         finally:
-            for task in (reconciling, self._following, stopping):
-                task.cancel()
+            for ending in (reconciling, self._following, stopping):
+                ending.cancel()
             await self._archives.close()
             await self._children.close()
             with suppress(asyncio.CancelledError):

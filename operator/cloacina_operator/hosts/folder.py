@@ -8,10 +8,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloaca.packages.archive import Limits, read_archive
 from watchfiles import awatch
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound, PackageError, StoreUnavailable
+from cloaca.packages.archive import Limits, read_archive
 from cloaca.resources import CloacinaPackage
 from cloaca.store import Store
 from cloacina_operator.core.folder import FOLDER, FOLDER_LABEL, SUFFIX, ArchiveFile, desired, difference

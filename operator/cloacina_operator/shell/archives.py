@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloaca.errors import CloacaError, LoadError, SourceError
+from cloaca.errors import CloacaError, ImportCrashed, ImportTimedOut, LoadError, SourceError
 from cloaca.packages.agreement import check_registered, resolve_workflow
 from cloaca.packages.archive import Limits
-from cloaca.packages.examine import Examined, examine
+from cloaca.packages.examine import Examined, Step, examine
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import Manifest
 from cloaca.packages.sources import UnsupportedSource, fetch
@@ -176,8 +176,8 @@ class Archives:
             message = f"the archive {digest} is not in the store any more"
             return Refused(reason=PackageReason.ARCHIVE_INVALID, message=message, version=None)
         examined = await asyncio.to_thread(examine, data, self._limits)
-        if examined.manifest is None or examined.faults:
-            return _refused_unread(examined)
+        if examined.manifest is None or examined.refused_at is not None:
+            return _refused_unread(examined, examined.refused_at or Step.ARCHIVE)
         version = examined.manifest.package.version
         try:
             inventory = await self._executor.import_package(package, digest)
@@ -192,13 +192,23 @@ class Archives:
         return _accepted(examined.manifest, inventory, tuple(str(warning) for warning in report.warnings))
 
 
-def _refused_unread(examined: Examined) -> Refused:
-    raise NotImplementedError
+_REASONS = {
+    Step.ARCHIVE: PackageReason.ARCHIVE_INVALID,
+    Step.MANIFEST: PackageReason.MANIFEST_INVALID,
+    Step.AGREEMENT: PackageReason.NAMES_DISAGREE,
+}
+
+
+def _refused_unread(examined: Examined, step: Step) -> Refused:
+    version = None if examined.manifest is None else examined.manifest.version
+    return Refused(reason=_REASONS[step], message="\n".join(examined.faults), version=version)
 
 
 def _refused_import(error: LoadError, version: str) -> Refused:
-    timed_out = "took longer" in str(error)
-    reason = PackageReason.IMPORT_TIMED_OUT if timed_out else PackageReason.IMPORT_FAILED
+    reason = {
+        ImportTimedOut: PackageReason.IMPORT_TIMED_OUT,
+        ImportCrashed: PackageReason.IMPORT_CRASHED,
+    }.get(type(error), PackageReason.IMPORT_FAILED)
     message = f"{error}\n{error.traceback_text}" if error.traceback_text else str(error)
     return Refused(reason=reason, message=message, version=version)
 

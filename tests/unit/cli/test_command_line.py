@@ -131,8 +131,8 @@ def test_the_list_of_commands_imports_nothing_heavy() -> None:
     assert loaded_by(code, HEAVY).splitlines()[-1] == "[]"
 
 
-def test_get_imports_neither_rich_nor_the_engine() -> None:
-    heavy = ("rich", "cloaca.engine.execute", "cloaca.polling.worker", "cloaca.packages.archive")
+def test_get_imports_only_what_a_table_needs() -> None:
+    heavy = ("rich", "yaml", "cloaca.engine.execute", "cloaca.polling.worker", "cloaca.packages.archive")
     assert loaded_by("import cloaca.cli.get", heavy) == "[]\n"
 
 
