@@ -9,10 +9,10 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit crds bench lock clean
+.PHONY: help demo test lint types layers unit cluster-tools crds bench lock clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "cloacina needs Python 3.10 or newer; run: make PYTHON=/path/to/python3.x $(MAKECMDGOALS)" >&2; exit 1; }
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP) ## The main job, live: pack, deploy, poll, fire, run (about a minute)
 	@$(BIN)/python examples/data-ingest/demo.py
 
-test: lint types layers unit ## Every check and every test
+test: lint types layers cluster-tools unit ## Every check and every test
 
 lint: $(STAMP) ## Style: ruff
 	@$(BIN)/ruff check .
@@ -39,6 +39,9 @@ layers: $(STAMP) ## Layers: import-linter
 
 unit: $(STAMP) ## The tests
 	@$(BIN)/pytest -q -n 2
+
+cluster-tools: $(STAMP) ## Build etcd and Kubernetes for the tests, once, into ~/.cache/cloacina (10 minutes)
+	@$(BIN)/python tests/cluster/binaries.py >/dev/null || echo "the tests that need a cluster will be skipped" >&2
 
 crds: $(STAMP) ## Write crds/*.yaml from the types
 	@$(BIN)/python -m cloaca.resources.crds crds

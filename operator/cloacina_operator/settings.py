@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cloaca.packages.archive import Limits
-
 from cloaca.authoring.duration import parse_duration
 from cloaca.errors import CloacaError, DefinitionError
 from cloaca.home import Home
+from cloaca.packages.archive import Limits
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from cloaca.packages.inventory import Inventory
-
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloacina_operator.core.packages import PollerState
 from cloacina_operator.core.runs import Execution

@@ -1,0 +1,42 @@
+"""What tests of several folders share: a control plane for each process of the tests, a namespace for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import binaries
+from cluster.control_plane import ControlPlane, given_cluster
+from cluster.control_plane import control_plane as started
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """etcd, kube-apiserver and kube-controller-manager with our kinds, or the cluster of ``$KUBECONFIG``.
+
+    Skips where neither can be had.
+    """
+    folder = tmp_path_factory.mktemp("control-plane")
+    try:
+        if "KUBECONFIG" in os.environ:
+            kubectl = binaries.find("kubectl")["kubectl"]
+            plane = given_cluster(Path(os.environ["KUBECONFIG"]), kubectl, folder)
+            plane.install_crds()
+            yield plane
+            return
+        programs = binaries.find(*binaries.CONTROL_PLANE)
+    except binaries.Unavailable as error:
+        pytest.skip(str(error))
+    with started(programs, folder) as plane:
+        plane.install_crds()
+        yield plane
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of the test's own, which goes with it."""
+    name = control_plane.namespace(f"test-{os.urandom(4).hex()}")
+    yield name
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
