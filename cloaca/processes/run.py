@@ -19,18 +19,12 @@ from cloaca.engine.execute import Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import RunLost, StoreJournal
 from cloaca.engine.threads import DaemonThreads
 from cloaca.errors import CloacaError
+from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun
 from cloaca.store import Store, open_store
 
 log = logging.getLogger("cloaca.run")
-
-ENDED = 0
-"""A terminal phase was recorded."""
-INTERRUPTED = 75
-"""Asked to stop; what was finished is recorded, and another process resumes."""
-LOST = 76
-"""The run belongs to another process, was ended or was deleted: nothing to do here."""
 
 TASKS_AT_ONCE = 4
 _THREADS = 256
@@ -38,7 +32,7 @@ _THREADS = 256
 
 def run(job: dict[str, Any], registry: Registry) -> int:
     """Execute the run that ``job`` names: ``store`` (URL), ``namespace``, ``name``, ``uid``, ``attempt``, and
-    ``manifest`` (path, or None). Returns one of the exit codes of this module."""
+    ``manifest`` (path, or None). Returns one of the exit codes of ``exits``."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     return asyncio.run(_run(job, registry))
 

@@ -48,6 +48,25 @@ class ConditionType(str):
         return kind
 
 
+class PodReason:
+    """Reasons on a package or run whose pods have trouble on a cluster: Kubernetes' own words, where it has some."""
+
+    IMAGE_PULL = Reason("ImagePullBackOff", "The runtime image cannot be pulled; see spec.image and the pull secrets.")
+    CONTAINER_CONFIG = Reason("ContainerConfigError", "A Secret, ConfigMap or setting of the container is not there.")
+    UNSCHEDULABLE = Reason("Unschedulable", "No node takes the pod; the message has the scheduler's words.")
+    QUOTA_EXCEEDED = Reason("QuotaExceeded", "A ResourceQuota of the namespace refuses the pod.")
+    POD_FORBIDDEN = Reason("PodForbidden", "A rule of the namespace, such as pod security, refuses the pod.")
+    CRASH_LOOP = Reason("CrashLoopBackOff", "The container ends again and again; the message says how.")
+    OUT_OF_MEMORY = Reason("OOMKilled", "The container passed its memory limit and was killed.")
+    EVICTED = Reason("Evicted", "The cluster took the pod from its node.")
+    POD_DELETED = Reason("PodDeleted", "Somebody deleted the pod, and it left no word.")
+    PROCESS_DIED = Reason("ProcessDied", "The process ended without a word; the message has its exit code.")
+    DEADLINE_EXCEEDED = Reason("DeadlineExceeded", "The pod outlived the deadline of its run by a minute.")
+    POLLER_FAILED = Reason("PollerFailed", "The poller died or cannot be started; it is started again with backoff.")
+    NAME_TAKEN = Reason("NameTaken", "A Job or Deployment of that name exists and is not ours; delete or rename it.")
+    NAME_TOO_LONG = Reason("NameTooLong", "On a cluster the name of a package has at most 39 characters.")
+
+
 class PackageReason:
     """Reasons on a CloacinaPackage."""
 
@@ -129,10 +148,14 @@ class RunReason:
 
 _P, _T, _R = PackageReason, TriggerReason, RunReason
 
+POD_TROUBLE = tuple(value for value in vars(PodReason).values() if isinstance(value, Reason))
+"""Every reason that trouble with pods may give."""
+OF_PODS = tuple(reason for reason in POD_TROUBLE if reason not in (PodReason.POLLER_FAILED, _R.DEADLINE_EXCEEDED))
+
 READY_OF_PACKAGE = (
     _P.READY, _P.CANDIDATE_REFUSED, _P.PROGRESSING, _P.SUSPENDED, _P.FETCH_FAILED, _P.SOURCE_UNSUPPORTED,
     _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID, _P.MANIFEST_INVALID,
-    _P.NAMES_DISAGREE, _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED, _P.POLLER_FAILED,
+    _P.NAMES_DISAGREE, _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED, _P.POLLER_FAILED, *OF_PODS,
 )  # fmt: skip
 
 RECONCILING = "Reconciling"
@@ -168,15 +191,15 @@ class PackageCondition:
         "Agreed",
         "Archive, manifest and code are valid and name the same things.",
         (_P.AGREED, _P.INSPECTING, _P.ARCHIVE_INVALID, _P.MANIFEST_INVALID, _P.NAMES_DISAGREE, _P.IMPORT_FAILED,
-         _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED),
+         _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED, *OF_PODS),
     )  # fmt: skip
     POLLING = ConditionType(
         "Polling",
         "A poller calls the triggers of the active archive.",
-        (_P.POLLING, _P.POLLER_STARTING, _P.NO_TRIGGERS, _P.SUSPENDED, _P.NOTHING_ACTIVE, _P.POLLER_FAILED),
+        (_P.POLLING, _P.POLLER_STARTING, _P.NO_TRIGGERS, _P.SUSPENDED, _P.NOTHING_ACTIVE, _P.POLLER_FAILED, *OF_PODS),
     )
     READY = ConditionType("Ready", "The sum: an archive is active and works.", READY_OF_PACKAGE)
-    RECONCILING = _reconciling(_P.FETCHING, _P.INSPECTING, _P.POLLER_STARTING, _P.PROGRESSING)
+    RECONCILING = _reconciling(_P.FETCHING, _P.INSPECTING, _P.POLLER_STARTING, _P.PROGRESSING, *OF_PODS)
     STALLED = _stalled(
         _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID,
         _P.MANIFEST_INVALID, _P.NAMES_DISAGREE, _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED,
@@ -218,17 +241,25 @@ class RunCondition:
     STARTED = ConditionType(
         "Started",
         "A process was started for the run; False says what it waits for.",
-        (_R.STARTED, _R.RETRYING, _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT, _R.START_FAILED),
+        (
+            _R.STARTED,
+            _R.RETRYING,
+            _R.WAITING_FOR_PACKAGE,
+            _R.WAITING_FOR_RUN,
+            _R.WAITING_FOR_SLOT,
+            _R.START_FAILED,
+            *OF_PODS,
+        ),
     )
     READY = ConditionType(
         "Ready",
         "The run completed; False once it ended otherwise, and until it ends.",
         (_R.COMPLETED, _R.RUNNING, _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT, _R.START_FAILED,
          _R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, _R.CANCELLED,
-         _R.DEDUPLICATED),
+         _R.DEDUPLICATED, *OF_PODS),
     )  # fmt: skip
     RECONCILING = _reconciling(_R.RUNNING, _R.RETRYING, _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT)
-    STALLED = _stalled(_R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED)
+    STALLED = _stalled(_R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, *OF_PODS)
 
 
 CONDITIONS: Mapping[str, tuple[ConditionType, ...]] = MappingProxyType(

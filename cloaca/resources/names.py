@@ -21,6 +21,19 @@ TRIGGER_LABEL = "cloacina.io/trigger"
 """On runs: the name of the Trigger object that fired them; absent on runs by hand."""
 WORKFLOW_LABEL = "cloacina.io/workflow"
 """On runs: the name of their workflow."""
+RUN_LABEL = "cloacina.io/run"
+"""On Jobs and pods: the name of the WorkflowRun that they execute."""
+COMPONENT_LABEL = "cloacina.io/component"
+"""On everything that the operator makes on a cluster: poller, run, inspection or archive."""
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "cloacina"
+DIGEST_ANNOTATION = "cloacina.io/digest"
+"""On Deployments, Jobs and ConfigMaps: the archive that they are for."""
+ATTEMPT_ANNOTATION = "cloacina.io/attempt"
+"""On the Job of a run: which attempt it is."""
+
+CLUSTER_PACKAGE_LIMIT = 39
+"""Characters of a package's name on a cluster: longer, and the name of a poller's pod no longer holds it whole."""
 
 KEY_HASH_LENGTH = 10  # 50 bits: two keys of one trigger that collide are as good as never met
 SHORT_HASH_LENGTH = 6  # tells apart names that look alike once they are made valid
@@ -78,6 +91,21 @@ def run_labels(package: str | None = None, trigger: str | None = None, workflow:
 def trigger_labels(package: str) -> dict[str, str]:
     """The labels of a Trigger object that the operator makes."""
     return {PACKAGE_LABEL: label_value(package)}
+
+
+def poller_name(package: str) -> str:
+    """Of the Deployment that polls a package; its pods are ``<package>-poller-<hash>-<5 characters>``."""
+    return f"{package}-poller"
+
+
+def inspection_name(package: str, *identity: str) -> str:
+    """Of the Job that imports an archive; ``identity`` is what makes it another inspection."""
+    return f"{object_name(package, OBJECT_NAME_LIMIT - 17)}-inspect-{digest(package, *identity, length=8)}"
+
+
+def archive_part_name(package: str, archive_digest: str, part: int) -> str:
+    """Of one of the ConfigMaps from which a package's pods mount an archive."""
+    return f"{object_name(package, OBJECT_NAME_LIMIT - 17)}-{digest(package, archive_digest, length=12)}-{part:03d}"
 
 
 def label_value(text: str) -> str:

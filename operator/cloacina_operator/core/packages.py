@@ -73,11 +73,20 @@ class Unread:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hindrance:
+    """What keeps the process of an inspection from starting: the reason of a condition, and words for a person."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PollerState:
     """The package's poller."""
 
     digest: str
     failure: str | None = None  # None: it polls, or is about to
+    reason: str = PackageReason.POLLER_FAILED  # of a condition, where there is a failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +98,7 @@ class ObservedPackage:
     verdict: Accepted | Refused | Unread | None  # on what was fetched; None: nothing was
     polled: frozenset[str]  # trigger names (as in decorators) of this package that have a Trigger object
     poller: PollerState | None  # None: there is none
+    inspection: Hindrance | None = None  # None: nothing keeps an inspection that is under way from its end
     now: datetime
 
 
@@ -178,9 +188,12 @@ class _Steps:
         else:
             version = None if verdict is None else verdict.version
             self._candidate(digest, version)
+            hindrance = self._observed.inspection or Hindrance(reason=PackageReason.INSPECTING, message=_IMPORTING)
             if self._active is None:
-                self._set(PackageCondition.AGREED, None, PackageReason.INSPECTING, _IMPORTING)
-            self._progress(PackageReason.INSPECTING, _IMPORTING)
+                self._set(PackageCondition.AGREED, None, hindrance.reason, hindrance.message)
+            self._progress(hindrance.reason, hindrance.message)
+            if self._observed.inspection is not None and self._active is None:
+                self._set(PackageCondition.READY, False, hindrance.reason, hindrance.message)
             self._actions.append(Inspect(digest=digest))
 
     def _accept(self, digest: str, accepted: Accepted) -> None:
@@ -249,8 +262,8 @@ class _Steps:
             self._set(PackageCondition.POLLING, False, PackageReason.POLLER_STARTING, "the poller is being started")
             self._progress(PackageReason.POLLER_STARTING, "the poller is being started")
         elif poller.failure is not None:
-            self._set(PackageCondition.POLLING, False, PackageReason.POLLER_FAILED, poller.failure)
-            self._ready(False, PackageReason.POLLER_FAILED, poller.failure, stalled=False)
+            self._set(PackageCondition.POLLING, False, poller.reason, poller.failure)
+            self._ready(False, poller.reason, poller.failure, stalled=False)
         else:
             count = f"{len(entries)} trigger{'' if len(entries) == 1 else 's'} of version {active.version}"
             self._set(PackageCondition.POLLING, True, PackageReason.POLLING, count)

@@ -24,7 +24,8 @@ class Execution:
 
     attempt: int
     ended_at: datetime | None = None  # None: it is alive
-    how: str = ""  # it ended, in words
+    how: str = ""  # it ended, or what keeps it from starting, in words
+    reason: str = ""  # of a condition, for the same; empty: nothing special
     interrupted: bool = False  # it was asked to stop so that another one resumes; no failure
 
 
@@ -79,9 +80,11 @@ def process_died(observed: ObservedRun) -> RunPlan | None:
         return _closed(observed, died, RunPhase.CANCELLED, RunReason.CANCELLED, "cancelled")
     if failures > observed.run.spec.backoff_limit:
         said = f"{message}; it was tried {execution.attempt} times (backoffLimit {observed.run.spec.backoff_limit})"
-        return _closed(observed, died, RunPhase.FAILED, RunReason.BACKOFF_LIMIT_EXCEEDED, said)
+        reason = execution.reason or RunReason.BACKOFF_LIMIT_EXCEEDED
+        return _closed(observed, died, RunPhase.FAILED, reason, said)
+    reason = execution.reason or RunReason.RETRYING
     return Plan(
-        status=_conditions(observed, _unstarted(died), started=False, reason=RunReason.RETRYING, message=message),
+        status=_conditions(observed, _unstarted(died), started=False, reason=reason, message=message),
         requeue_after=timedelta(0),
     )
 
@@ -109,6 +112,16 @@ def overdue(observed: ObservedRun) -> RunPlan | None:
         said = f"it took longer than its {seconds} s (activeDeadlineSeconds)"
         return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.DEADLINE_EXCEEDED, said)
     return None
+
+
+def hindered(observed: ObservedRun) -> RunPlan | None:
+    """Something keeps its process from starting. Once it has claimed its attempt, it writes the status itself."""
+    execution = observed.execution
+    if execution is None or execution.ended_at is not None or not execution.reason:
+        return None
+    if execution.attempt <= observed.run.status.attempt:
+        return None
+    return _waiting(observed, execution.reason, execution.how)
 
 
 def running(observed: ObservedRun) -> RunPlan | None:
@@ -176,6 +189,7 @@ RULES: tuple[Rule, ...] = (
     process_died,
     cancelled,
     overdue,
+    hindered,
     running,
     waiting_for_package,
     waiting_for_run,

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from cloaca.packages.inventory import Inventory
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
-from cloacina_operator.core.packages import PollerState
+from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
 
 
@@ -20,6 +20,10 @@ class Executor(Protocol):
 
     async def discard(self, package: CloacinaPackage, digest: str) -> None:
         """Let go of what ``import_package`` started: the archive was refused."""
+        ...
+
+    def inspection(self, package: Ref) -> Hindrance | None:
+        """What keeps ``import_package`` from its end; None: nothing, or nothing is imported."""
         ...
 
     def poller(self, package: Ref) -> PollerState | None:

@@ -15,11 +15,11 @@ from cloaca.home import Home
 from cloaca.packages.archive import Limits, unpack
 from cloaca.packages.inventory import Inventory
 from cloaca.polling.poller import Poller
+from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.processes.launch import Child, Nursery, PackageZygote
-from cloaca.processes.run import INTERRUPTED, LOST
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.store import Store
-from cloacina_operator.core.packages import PollerState
+from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
 
 log = logging.getLogger("cloacina.children")
@@ -99,6 +99,9 @@ class Children:
     async def discard(self, package: CloacinaPackage, digest: str) -> None:
         self._wanted.get(package.ref, set()).discard(digest)
         await self._sweep()
+
+    def inspection(self, package: Ref) -> Hindrance | None:  # noqa: ARG002  # the protocol's
+        return None  # a zygote starts at once, or fails
 
     async def remove_package(self, package: Ref) -> None:
         await self.stop_poller(package)

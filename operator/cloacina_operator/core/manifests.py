@@ -1,0 +1,303 @@
+"""Build the Kubernetes objects of pollers, runs and inspections. Pure: the same input gives the same object."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from cloaca.resources import CloacinaPackage, Resource, WorkflowRun
+from cloaca.resources.meta import owned_by
+from cloaca.resources.names import (
+    ATTEMPT_ANNOTATION,
+    COMPONENT_LABEL,
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    PACKAGE_LABEL,
+    RUN_LABEL,
+    archive_part_name,
+    inspection_name,
+    label_value,
+    poller_name,
+)
+from cloacina_operator.core.merge import merged
+
+Manifest = dict[str, Any]
+
+MAIN = "main"
+"""The container that runs the package's code; a podTemplate adds to it under this name."""
+ARCHIVE_VOLUME = "cloacina-archive"
+ARCHIVE_PATH = "/cloacina/archive"
+SCRATCH_VOLUME = "cloacina-tmp"
+SCRATCH_PATH = "/tmp"  # noqa: S108  # the one writable folder of a pod that is this package's alone
+PART_BYTES = 900 * 1024
+"""Bytes of an archive in one ConfigMap: a megabyte is what etcd takes, and base64 counts only on the way."""
+BACKSTOP = 60
+"""Seconds after which the kubelet ends a run that neither its own process nor the operator ended in time."""
+RUN_GRACE = 30
+"""Seconds that a process gets to record what was finished, between SIGTERM and SIGKILL."""
+
+
+class Component(str, Enum):
+    """What a pod is for."""
+
+    POLLER = "poller"
+    RUN = "run"
+    INSPECTION = "inspection"
+    ARCHIVE = "archive"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSettings:
+    """What the operator decides about all pods; a package's ``image`` and ``podTemplate`` come on top."""
+
+    image: str
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    poller_service_account: str = "cloacina-poller"
+    run_service_account: str = "cloacina-run"
+    store: str = "kubernetes:"
+    """URL of the store, as the processes in the pods open it."""
+    import_timeout: int = 60
+    """Seconds that importing a package may take."""
+    job_ttl: int = 3600
+    """Seconds that the Job of a run, and so its log, stays after its end."""
+    resources: Manifest = field(default_factory=lambda: {"requests": {"cpu": "50m", "memory": "96Mi"}})
+    """Of the main container, where the podTemplate says nothing."""
+
+
+def archive_parts(package: CloacinaPackage, digest: str, data: bytes) -> list[Manifest]:
+    """The immutable ConfigMaps, owned by the package, from which its pods mount the archive."""
+    pieces = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)] or [b""]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": _metadata(
+                archive_part_name(package.name, digest, number),
+                package,
+                _labels(package.name, Component.ARCHIVE),
+                {DIGEST_ANNOTATION: digest},
+            ),
+            "immutable": True,
+            "binaryData": {"part": base64.b64encode(piece).decode()},
+        }
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def part_count(size: int) -> int:
+    """How many ConfigMaps an archive of ``size`` bytes takes."""
+    return max(1, -(-size // PART_BYTES))
+
+
+def poller_deployment(package: CloacinaPackage, digest: str, parts: int, settings: PodSettings) -> Manifest:
+    """The Deployment that polls a package: one pod, and the old one is gone before a new one comes."""
+    labels = _labels(package.name, Component.POLLER)
+    arguments = ["cloaca.processes.poll", "--package", package.name, *_where(package, digest, settings)]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(poller_name(package.name), package, labels, {DIGEST_ANNOTATION: digest}),
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 1,
+            "progressDeadlineSeconds": 120,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels},
+            "template": _pod(
+                package=package,
+                digest=digest,
+                parts=parts,
+                settings=settings,
+                labels=labels,
+                arguments=arguments,
+                account=settings.poller_service_account,
+                restart="Always",
+            ),
+        },
+    }
+
+
+def run_job(
+    run: WorkflowRun,
+    package: CloacinaPackage,
+    digest: str,
+    attempt: int,
+    parts: int,
+    settings: PodSettings,
+    now: datetime,
+) -> Manifest:
+    """The Job of one attempt of a run. It tries once: the operator counts attempts, and resumes at the frontier."""
+    labels = _labels(package.name, Component.RUN) | {RUN_LABEL: label_value(run.name)}
+    annotations = {DIGEST_ANNOTATION: digest, ATTEMPT_ANNOTATION: str(attempt)}
+    arguments = [
+        "cloaca.processes.attempt",
+        *("--run", run.name, "--uid", run.metadata.uid, "--attempt", str(attempt)),
+        *_where(package, digest, settings),
+    ]
+    pod = _pod(
+        package=package,
+        digest=digest,
+        parts=parts,
+        settings=settings,
+        labels=labels,
+        arguments=arguments,
+        account=settings.run_service_account,
+        restart="Never",
+    )
+    deadline = _seconds_left(run, now)
+    if deadline is not None:
+        pod["spec"]["activeDeadlineSeconds"] = deadline + BACKSTOP
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(run.name, run, labels, annotations),
+        "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": settings.job_ttl, "template": pod},
+    }
+
+
+def inspection_job(package: CloacinaPackage, digest: str, parts: int, settings: PodSettings) -> Manifest:
+    """The Job that imports an archive with the package's own environment, without any access to the API."""
+    labels = _labels(package.name, Component.INSPECTION)
+    arguments = ["cloaca.processes.inspect", "--timeout", str(settings.import_timeout), *_archive(digest)]
+    pod = _pod(
+        package=package,
+        digest=digest,
+        parts=parts,
+        settings=settings,
+        labels=labels,
+        arguments=arguments,
+        account=None,
+        restart="Never",
+    )
+    identity = (digest, package.metadata.uid, str(package.metadata.generation))
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(inspection_name(package.name, *identity), package, labels, {DIGEST_ANNOTATION: digest}),
+        "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 300, "template": pod},
+    }
+
+
+def _where(package: CloacinaPackage, digest: str, settings: PodSettings) -> list[str]:
+    return ["--namespace", package.metadata.namespace, "--store", settings.store, *_archive(digest)]
+
+
+def _archive(digest: str) -> list[str]:
+    return ["--archive", ARCHIVE_PATH, "--digest", digest]
+
+
+def _seconds_left(run: WorkflowRun, now: datetime) -> int | None:
+    """Until the run's deadline, which counts from its first start; at least 1."""
+    seconds = run.spec.active_deadline_seconds
+    if seconds is None or run.status.started_at is None:
+        return seconds
+    return max(1, int((run.status.started_at + timedelta(seconds=seconds) - now).total_seconds()))
+
+
+def _labels(package: str, component: Component) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": "cloacina",
+        MANAGED_BY_LABEL: MANAGED_BY,
+        COMPONENT_LABEL: component.value,
+        PACKAGE_LABEL: label_value(package),
+    }
+
+
+def _metadata(
+    name: str, owner: Resource[Any, Any], labels: dict[str, str], annotations: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": owner.metadata.namespace,
+        "labels": labels,
+        "annotations": annotations,
+        "ownerReferences": [owned_by(owner).to_json_dict()],
+    }
+
+
+def _pod(
+    *,
+    package: CloacinaPackage,
+    digest: str,
+    parts: int,
+    settings: PodSettings,
+    labels: dict[str, str],
+    arguments: list[str],
+    account: str | None,
+    restart: str,
+) -> Manifest:
+    """Ours, the package's podTemplate over it, and what must hold whatever a podTemplate says over that."""
+    ours = {
+        "metadata": {"labels": labels, "annotations": {DIGEST_ANNOTATION: digest}},
+        "spec": {
+            "restartPolicy": restart,
+            "terminationGracePeriodSeconds": RUN_GRACE,
+            "enableServiceLinks": False,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            **({} if account is None else {"serviceAccountName": account}),
+            **(
+                {"imagePullSecrets": [{"name": name} for name in settings.image_pull_secrets]}
+                if settings.image_pull_secrets
+                else {}
+            ),
+            "containers": [
+                {
+                    "name": MAIN,
+                    "image": package.spec.image or settings.image,
+                    "imagePullPolicy": settings.image_pull_policy,
+                    "env": [{"name": "HOME", "value": SCRATCH_PATH}],
+                    "resources": settings.resources,
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                    "volumeMounts": [{"name": SCRATCH_VOLUME, "mountPath": SCRATCH_PATH}],
+                }
+            ],
+            "volumes": [{"name": SCRATCH_VOLUME, "emptyDir": {}}],
+        },
+    }
+    always = {
+        "metadata": {"labels": labels, "annotations": {DIGEST_ANNOTATION: digest}},
+        "spec": {
+            "restartPolicy": restart,
+            "automountServiceAccountToken": account is not None,
+            "containers": [
+                {
+                    "name": MAIN,
+                    "command": ["python", "-m"],
+                    "args": arguments,
+                    "env": [
+                        {"name": "CLOACA_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    ],
+                    "volumeMounts": [{"name": ARCHIVE_VOLUME, "mountPath": ARCHIVE_PATH, "readOnly": True}],
+                    "terminationMessagePolicy": "File",
+                    "terminationMessagePath": "/dev/termination-log",
+                }
+            ],
+            "volumes": [
+                {
+                    "name": ARCHIVE_VOLUME,
+                    "projected": {
+                        "defaultMode": 0o444,
+                        "sources": [
+                            {
+                                "configMap": {
+                                    "name": archive_part_name(package.name, digest, number),
+                                    "items": [{"key": "part", "path": f"{number:03d}"}],
+                                }
+                            }
+                            for number in range(parts)
+                        ],
+                    },
+                }
+            ],
+        },
+    }
+    return merged(merged(ours, package.spec.pod_template or {}), always)

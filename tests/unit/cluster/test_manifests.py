@@ -1,0 +1,209 @@
+"""What is made of a package and its runs on a cluster."""
+
+import base64
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from cloacina_operator.core.manifests import (
+    BACKSTOP,
+    PART_BYTES,
+    PodSettings,
+    archive_parts,
+    inspection_job,
+    part_count,
+    poller_deployment,
+    run_job,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloaca.resources import CloacinaPackage, ObjectMeta, RunSpec, WorkflowRun
+from cloaca.resources.names import inspection_name, poller_name
+from cloaca.resources.package import PackageSource, PackageSpec
+from cloaca.resources.run import RunStatus
+
+NOW = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
+DIGEST = "sha256:" + "a" * 64
+SETTINGS = PodSettings(image="registry.example.com/cloacina:0.1.0")
+
+
+def package(**spec: Any) -> CloacinaPackage:
+    source = PackageSource(url="https://packages.example.com/p.cloacina")
+    return CloacinaPackage(
+        metadata=ObjectMeta(name="data-ingest", namespace="team", uid="u-package", generation=3),
+        spec=PackageSpec(source=source, **spec),
+    )
+
+
+def run(started: datetime | None = None, **spec: Any) -> WorkflowRun:
+    return WorkflowRun(
+        metadata=ObjectMeta(name="data-ingest-inbox-7", namespace="team", uid="u-run"),
+        spec=RunSpec(workflow="data_ingest", **spec),
+        status=RunStatus(started_at=started),
+    )
+
+
+def the_run_job(pkg: CloacinaPackage, of: WorkflowRun | None = None) -> dict[str, Any]:
+    return run_job(of or run(), pkg, DIGEST, 2, 1, SETTINGS, NOW)
+
+
+def main_container(manifest: dict[str, Any]) -> dict[str, Any]:
+    return next(c for c in manifest["spec"]["template"]["spec"]["containers"] if c["name"] == "main")
+
+
+ALL = [
+    pytest.param(lambda p: poller_deployment(p, DIGEST, 1, SETTINGS), True, id="poller"),
+    pytest.param(the_run_job, True, id="run"),
+    pytest.param(lambda p: inspection_job(p, DIGEST, 1, SETTINGS), False, id="inspection"),
+]
+
+
+@pytest.mark.parametrize(("make", "token"), ALL)
+def test_every_pod_keeps_the_restricted_standard(make: Any, token: bool) -> None:
+    pod = make(package())["spec"]["template"]["spec"]
+    main = pod["containers"][0]
+
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert main["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is token
+    assert {v["name"]: next(k for k in v if k != "name") for v in pod["volumes"]} == {
+        "cloacina-tmp": "emptyDir",
+        "cloacina-archive": "projected",
+    }
+
+
+@pytest.mark.parametrize(("make", "token"), ALL)
+def test_a_pod_template_adds_and_cannot_take_away_what_we_need(make: Any, token: bool) -> None:
+    template = {
+        "metadata": {"labels": {"team": "data", "cloacina.io/component": "other"}},
+        "spec": {
+            "restartPolicy": "OnFailure",
+            "automountServiceAccountToken": not token,
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "gpu", "operator": "Exists"}],
+            "containers": [
+                {
+                    "name": "main",
+                    "command": ["sh"],
+                    "args": ["-c", "true"],
+                    "env": [{"name": "INBOX_PATH", "value": "/data/inbox"}],
+                    "resources": {"limits": {"memory": "1Gi"}},
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                }
+            ],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "inbox"}}],
+        },
+    }
+    plain, changed = make(package()), make(package(image="team/image:1", pod_template=template))
+    pod, main = changed["spec"]["template"]["spec"], main_container(changed)
+
+    assert main["image"] == "team/image:1"
+    assert (main["command"], main["args"]) == (main_container(plain)["command"], main_container(plain)["args"])
+    assert {entry["name"] for entry in main["env"]} == {"HOME", "INBOX_PATH", "CLOACA_POD"}
+    assert main["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1Gi"}}
+    assert [m["mountPath"] for m in main["volumeMounts"]] == ["/tmp", "/data", "/cloacina/archive"]
+    assert [v["name"] for v in pod["volumes"]] == ["cloacina-tmp", "data", "cloacina-archive"]
+    assert pod["restartPolicy"] == plain["spec"]["template"]["spec"]["restartPolicy"]
+    assert pod["automountServiceAccountToken"] is token
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"disk": "ssd"}, [{"key": "gpu", "operator": "Exists"}])
+    labels = changed["spec"]["template"]["metadata"]["labels"]
+    assert labels == {**plain["spec"]["template"]["metadata"]["labels"], "team": "data"}
+
+
+def test_a_poller_is_replaced_and_never_doubled() -> None:
+    made = poller_deployment(package(), DIGEST, 1, SETTINGS)
+
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == ("data-ingest-poller", "team")
+    assert (made["spec"]["replicas"], made["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert made["spec"]["selector"]["matchLabels"].items() <= made["spec"]["template"]["metadata"]["labels"].items()
+    assert made["spec"]["template"]["spec"]["serviceAccountName"] == "cloacina-poller"
+
+
+def test_a_run_is_tried_once_a_job_and_goes_with_its_run() -> None:
+    made = the_run_job(package(), run())
+
+    assert made["metadata"]["name"] == "data-ingest-inbox-7"
+    assert made["metadata"]["ownerReferences"][0] | {"controller": True} == {
+        "apiVersion": "cloacina.io/v1alpha1",
+        "kind": "WorkflowRun",
+        "name": "data-ingest-inbox-7",
+        "uid": "u-run",
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+    assert made["metadata"]["annotations"] == {"cloacina.io/digest": DIGEST, "cloacina.io/attempt": "2"}
+    assert made["spec"]["backoffLimit"] == 0
+    assert main_container(made)["args"] == [
+        "cloaca.processes.attempt",
+        *("--run", "data-ingest-inbox-7", "--uid", "u-run", "--attempt", "2"),
+        *("--namespace", "team", "--store", "kubernetes:"),
+        *("--archive", "/cloacina/archive", "--digest", DIGEST),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "started", "expected"),
+    [
+        pytest.param({}, None, None, id="no deadline"),
+        pytest.param({"active_deadline_seconds": 100}, None, 100 + BACKSTOP, id="first attempt"),
+        pytest.param(
+            {"active_deadline_seconds": 100}, NOW - timedelta(seconds=70), 30 + BACKSTOP, id="what is left of it"
+        ),
+        pytest.param({"active_deadline_seconds": 100}, NOW - timedelta(hours=1), 1 + BACKSTOP, id="nothing is left"),
+    ],
+)
+def test_the_kubelet_ends_a_run_that_outlives_its_deadline(
+    spec: dict[str, Any], started: datetime | None, expected: int | None
+) -> None:
+    made = the_run_job(package(), run(started, **spec))
+
+    assert made["spec"]["template"]["spec"].get("activeDeadlineSeconds") == expected
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES + 7])
+def test_an_archive_is_cut_into_parts_that_pods_put_together(size: int) -> None:
+    data = bytes(index % 251 for index in range(size))
+
+    parts = archive_parts(package(), DIGEST, data)
+
+    assert b"".join(base64.b64decode(part["binaryData"]["part"]) for part in parts) == data
+    assert len(parts) == part_count(size)
+    assert all(part["immutable"] for part in parts)
+    sources = poller_deployment(package(), DIGEST, len(parts), SETTINGS)["spec"]["template"]["spec"]["volumes"][-1]
+    mounted = [source["configMap"]["name"] for source in sources["projected"]["sources"]]
+    assert mounted == [part["metadata"]["name"] for part in parts]
+
+
+NAMES = st.from_regex(re.compile(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", re.ASCII), fullmatch=True)
+
+
+@given(NAMES, st.text(max_size=80))
+def test_names_are_valid_whatever_the_package_is_called(name: str, digest: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", inspection_name(name, digest))
+    assert len(inspection_name(name, digest)) <= 52
+
+
+@given(NAMES.filter(lambda name: len(name) <= 39), NAMES.filter(lambda name: len(name) <= 39))
+def test_a_poller_pods_name_is_read_back_as_its_packages_and_no_others(one: str, other: str) -> None:
+    pod = f"{poller_name(one)}-{'x' * 10}-abcde"
+
+    assert len(pod) <= 63
+    assert bool(re.fullmatch(f"{other}-poller-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}", pod)) is (one == other)
+
+
+def test_settings_of_the_operator_reach_the_pods() -> None:
+    settings = PodSettings(
+        image="i:1", image_pull_secrets=("registry",), image_pull_policy="Always", run_service_account="runs"
+    )
+
+    pod = run_job(run(), package(), DIGEST, 1, 1, settings, NOW)["spec"]["template"]["spec"]
+
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert (pod["containers"][0]["image"], pod["containers"][0]["imagePullPolicy"]) == ("i:1", "Always")
+    assert pod["serviceAccountName"] == "runs"
