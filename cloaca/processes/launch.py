@@ -189,14 +189,16 @@ class Nursery:
         """Whether packages can be started."""
         return not self._link.closed
 
-    def package(self, *, root: Path, entry_module: str, env: Mapping[str, str], log: Path) -> PackageZygote:
+    def package(self, *, root: Path, entry_module: str, env: Mapping[str, str], log: Path | None) -> PackageZygote:
         """Start the zygote of a package that is unpacked at ``root``; it imports ``entry_module`` at once.
 
-        ``env`` adds to the environment; what the package prints goes to ``log``.
+        ``env`` adds to the environment; what the package prints goes to ``log`` (None: to where we print).
         """
         ours, theirs = socket.socketpair()
         link = _Link(ours)
-        message = {"op": "package", "root": str(root), "entry_module": entry_module, "env": dict(env), "log": str(log)}
+        message: dict[str, Any] = {"op": "package", "root": str(root), "entry_module": entry_module, "env": dict(env)}
+        if log is not None:
+            message["log"] = str(log)
         return PackageZygote(self._link.start(message, theirs.detach()), link)
 
     async def close(self) -> None:

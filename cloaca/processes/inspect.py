@@ -1,0 +1,57 @@
+"""The main process of an inspection's pod: import the mounted package in a process of its own and leave a report.
+
+It has no access to the API: the report is the container's termination message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from cloaca.errors import CloacaError, ImportCrashed, LoadError, PackageError
+from cloaca.packages.inventory import Inventory
+from cloaca.packages.manifest import parse_manifest
+from cloaca.processes.launch import Nursery
+from cloaca.processes.mounted import Mounted, arguments, mounted, obey_at_once, say_last
+from cloaca.processes.report import report_failure, report_inventory
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Returns 0 with a report, which may tell of a failure; 1 where there is nothing to inspect."""
+    signal.signal(signal.SIGTERM, obey_at_once)
+    parser = arguments("Import a package and report what it registers.")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that the import may take")
+    asked = parser.parse_args(given)
+    try:
+        package = mounted(asked.archive, asked.digest, asked.scratch)
+        manifest = parse_manifest(package.manifest.read_bytes())
+    except PackageError as error:
+        print(error, file=sys.stderr)
+        say_last(str(error))
+        return 1
+    try:
+        report = report_inventory(asyncio.run(_import(package, asked)), manifest)
+    except LoadError as error:
+        print(f"{error}\n{error.traceback_text}", file=sys.stderr)
+        report = report_failure(error)
+    except CloacaError as error:
+        print(error, file=sys.stderr)
+        report = report_failure(ImportCrashed(str(error)))
+    say_last(report)
+    return 0
+
+
+async def _import(package: Mounted, asked: Namespace) -> Inventory:
+    nursery = await Nursery.start()
+    try:
+        zygote = nursery.package(root=package.root, entry_module=package.entry_module, env={}, log=None)
+        return await zygote.inventory(asked.timeout)
+    finally:
+        await nursery.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Put together the archive that is mounted into a pod, check its digest, unpack it. Imports nothing of it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from cloaca.errors import ArchiveError
+from cloaca.packages.archive import digest_of, unpack
+
+LAST_WORDS = "CLOACA_LAST_WORDS"
+"""The file that the kubelet shows as the container's termination message, where it is not Kubernetes' own."""
+LONGEST_WORDS = 4096
+"""Bytes of a termination message that the kubelet keeps."""
+_PART = re.compile(r"[0-9]{3}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mounted:
+    """A package that is ready to be imported."""
+
+    root: Path
+    entry_module: str
+
+    @property
+    def manifest(self) -> Path:
+        """Its manifest.json."""
+        return self.root / "manifest.json"
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The arguments that every process of a pod takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--archive", type=Path, required=True, help="folder with the parts of the archive: 000, 001 …")
+    parser.add_argument("--digest", required=True, help="what the parts together must be: sha256:…")
+    parser.add_argument("--scratch", type=Path, default=Path("/tmp/cloacina"), help="where it is unpacked")  # noqa: S108  # the pod's own
+    return parser
+
+
+def mounted(folder: Path, digest: str, scratch: Path) -> Mounted:
+    """The package of the archive in ``folder``, unpacked below ``scratch``.
+
+    Raises ArchiveError where parts are missing or the bytes are not those of ``digest``: nothing is unpacked then.
+    """
+    parts = sorted(path for path in folder.iterdir() if _PART.fullmatch(path.name)) if folder.is_dir() else []
+    if not parts:
+        raise ArchiveError(f"{folder} has no parts of an archive: is the volume mounted?")
+    data = b"".join(part.read_bytes() for part in parts)
+    if digest_of(data) != digest:
+        raise ArchiveError(f"{folder} holds an archive with digest {digest_of(data)}, but {digest} was asked for")
+    root = scratch / digest.removeprefix("sha256:")
+    scratch.mkdir(parents=True, exist_ok=True)
+    unpack(data, root)
+    entry_module = json.loads((root / "manifest.json").read_bytes())["python"]["entry_module"]
+    return Mounted(root=root, entry_module=entry_module)
+
+
+def say_last(words: str) -> None:
+    """Leave ``words`` as the container's termination message, as far as they fit; where there is no such file: fine."""
+    path = Path(os.environ.get(LAST_WORDS, "/dev/termination-log"))
+    with contextlib.suppress(OSError):
+        path.write_bytes(words.encode()[-LONGEST_WORDS:])
+
+
+def obey_at_once(_number: int, _frame: object) -> NoReturn:
+    """The handler of SIGTERM until a loop takes over: the first process of a container has no default one."""
+    from cloaca.processes.exits import INTERRUPTED
+
+    os._exit(INTERRUPTED)

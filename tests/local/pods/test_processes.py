@@ -1,0 +1,189 @@
+"""The entry points of the runtime image, as real processes with an archive mounted as Kubernetes mounts it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import WORKFLOW, archive, declared
+
+from cloaca.errors import ImportCrashed, LoadError
+from cloaca.packages.archive import digest_of, read_archive
+from cloaca.processes.exits import LOST
+from cloaca.processes.report import read_report
+from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, RunSpec, Trigger, TriggerSpec, WorkflowRun
+from cloaca.resources.package import PackageSource, PackageSpec
+from cloaca.resources.trigger import ConcurrencyPolicy, EffectiveSettings, PackageReference, TriggerStatus
+from cloaca.store import Store, open_store
+
+PATIENCE = 30.0
+TRIGGER = """
+@cloaca.trigger(name="inbox", poll_interval="200ms")
+def inbox():
+    return cloaca.TriggerResult.fire(cloaca.Context({"n": 1}), key="once")
+"""
+
+
+class Pod:
+    """A folder with the parts of an archive, and processes that have it mounted."""
+
+    def __init__(self, folder: Path, data: bytes, *, part: int = 300) -> None:
+        self.folder, self.digest, self.data = folder, digest_of(data), data
+        self.words = folder / "termination-log"
+        self.store = str(folder / "store.db")
+        mount = folder / "archive"
+        hidden = mount / "..2026_03_28"  # as the kubelet lays out a projected volume
+        hidden.mkdir(parents=True)
+        (mount / "..data").symlink_to(hidden.name)
+        for number, start in enumerate(range(0, len(data), part)):
+            (hidden / f"{number:03d}").write_bytes(data[start : start + part])
+            (mount / f"{number:03d}").symlink_to(f"..data/{number:03d}")
+
+    def start(self, module: str, *arguments: str, digest: str | None = None) -> "subprocess.Popen[str]":
+        where = ["--archive", str(self.folder / "archive"), "--digest", digest or self.digest]
+        return subprocess.Popen(
+            [sys.executable, "-m", f"cloaca.processes.{module}", *where, "--scratch", f"{self.folder}/tmp", *arguments],
+            env={**os.environ, "CLOACA_LAST_WORDS": str(self.words), "CLOACA_POD": "demo-1-x7k2p"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, module: str, *arguments: str, digest: str | None = None) -> tuple[int, str]:
+        process = self.start(module, *arguments, digest=digest)
+        said, _ = process.communicate(timeout=PATIENCE)
+        return process.returncode, said
+
+
+async def submitted(store: Store, **spec: Any) -> WorkflowRun:
+    run = WorkflowRun(
+        metadata=ObjectMeta(name="demo-1"),
+        spec=RunSpec(workflow="demo", package_ref=PackageReference(name="demo"), **spec),
+    )
+    return await store.create(run)
+
+
+def of_run(pod: Pod, run: WorkflowRun, attempt: int = 1) -> list[str]:
+    who = ["--run", run.name, "--uid", run.metadata.uid, "--attempt", str(attempt)]
+    return ["--store", pod.store, "--namespace", "default", *who]
+
+
+def test_an_inspection_leaves_a_report(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
+
+    code, said = pod.finish("inspect")
+
+    assert code == 0, said
+    inventory = read_report(pod.words.read_text(), read_archive(pod.data).manifest)
+    assert inventory.task_ids_by_workflow() == {"demo": ("only",)}
+    assert [trigger.name for trigger in inventory.triggers] == ["inbox"]
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        pytest.param("import nothing_of_that_name", LoadError, "nothing_of_that_name", id="raises"),
+        pytest.param("import os; os.abort()", ImportCrashed, "SIGABRT", id="crashes"),
+    ],
+)
+def test_an_inspection_reports_what_went_wrong(tmp_path: Path, code: str, error: type[LoadError], words: str) -> None:
+    pod = Pod(tmp_path, archive(code))
+
+    assert pod.finish("inspect")[0] == 0
+
+    with pytest.raises(error, match=words):
+        read_report(pod.words.read_text(), read_archive(pod.data).manifest)
+
+
+@pytest.mark.parametrize("module", ["inspect", "attempt", "poll"])
+def test_another_archive_than_the_one_asked_for_is_not_unpacked(tmp_path: Path, module: str) -> None:
+    pod = Pod(tmp_path, archive("raise SystemExit('imported!')"))
+    more = {
+        "inspect": [],
+        "attempt": ["--store", "x", "--namespace", "d", "--run", "r", "--uid", "u", "--attempt", "1"],
+        "poll": ["--store", "x", "--namespace", "d", "--package", "p"],
+    }[module]
+
+    code, said = pod.finish(module, *more, digest="sha256:" + "0" * 64)
+
+    assert code == 1
+    assert "but sha256:0000" in said
+    assert "but sha256:0000" in pod.words.read_text()
+    assert not (tmp_path / "tmp").exists()
+
+
+async def test_a_pod_executes_its_run(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, archive(WORKFLOW))
+    store = await open_store(pod.store)
+    run = await submitted(store)
+
+    code, said = pod.finish("attempt", *of_run(pod, run))
+
+    assert code == 0, said
+    ended = await store.get(WorkflowRun, "demo-1")
+    assert ended is not None
+    assert (ended.status.phase, ended.status.attempt, ended.status.pod_name) == (RunPhase.COMPLETED, 1, "demo-1-x7k2p")
+    again, _ = pod.finish("attempt", *of_run(pod, run, attempt=2))
+    assert again == LOST, "a run that has ended is nobody's"
+    await store.close()
+
+
+async def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, archive("import nothing_of_that_name"))
+    store = await open_store(pod.store)
+
+    code, _ = pod.finish("attempt", *of_run(pod, await submitted(store)))
+
+    assert code == 1
+    assert "nothing_of_that_name" in pod.words.read_text()
+    await store.close()
+
+
+async def eventually(look: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = await look()
+        if found:
+            return found
+    pytest.fail(f"waited {PATIENCE:g} s for {what}")
+
+
+async def test_a_poller_polls_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
+    store = await open_store(pod.store)
+    source = PackageSource(url="https://packages.example.com/demo.cloacina")
+    await store.create(CloacinaPackage(metadata=ObjectMeta(name="demo"), spec=PackageSpec(source=source)))
+    effective = EffectiveSettings(
+        workflow="demo",
+        poll_interval="200ms",
+        concurrency_policy=ConcurrencyPolicy.FORBID,
+        timeout="60s",
+        config={},
+        digest=pod.digest,
+    )
+    trigger = Trigger(
+        metadata=ObjectMeta(name="demo-inbox"),
+        spec=TriggerSpec(package_ref=PackageReference(name="demo"), name="inbox"),
+        status=TriggerStatus(effective=effective),
+    )
+    await store.create(trigger)
+    process = pod.start("poll", "--store", pod.store, "--namespace", "default", "--package", "demo")
+
+    async def fired() -> Any:
+        return await store.list(WorkflowRun)
+
+    try:
+        (run,) = await eventually(fired, "the run of the trigger")
+        assert run.spec.key == "once"
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+    finally:
+        process.kill()
+        process.wait()
+        await store.close()
