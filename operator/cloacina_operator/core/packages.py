@@ -87,6 +87,7 @@ class PollerState:
     digest: str
     failure: str | None = None  # None: it polls, or is about to
     reason: str = PackageReason.POLLER_FAILED  # of a condition, where there is a failure
+    starting: bool = False  # it is not there yet, and nothing is wrong so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +259,7 @@ class _Steps:
             self._settled_ready()
             return
         self._actions.append(EnsurePoller(digest=active.digest))
-        if poller is None or poller.digest != active.digest:
+        if poller is None or (poller.failure is None and (poller.starting or poller.digest != active.digest)):
             self._set(PackageCondition.POLLING, False, PackageReason.POLLER_STARTING, "the poller is being started")
             self._progress(PackageReason.POLLER_STARTING, "the poller is being started")
         elif poller.failure is not None:

@@ -15,6 +15,7 @@ RunPlan = Plan[RunStatus]
 
 FIRST_BACKOFF = timedelta(seconds=1)
 LONGEST_BACKOFF = timedelta(minutes=5)
+LOOK_AGAIN = timedelta(seconds=30)  # at what hinders a run: it may have gone without telling
 DEADLINE_GRACE = timedelta(seconds=10)  # the run's own process keeps the deadline; we step in after this
 
 
@@ -121,7 +122,8 @@ def hindered(observed: ObservedRun) -> RunPlan | None:
         return None
     if execution.attempt <= observed.run.status.attempt:
         return None
-    return _waiting(observed, execution.reason, execution.how)
+    waiting = _waiting(observed, execution.reason, execution.how)
+    return Plan(status=waiting.status, requeue_after=LOOK_AGAIN)
 
 
 def running(observed: ObservedRun) -> RunPlan | None:

@@ -48,7 +48,7 @@ class Gather:
             package=package,
             active_runs=self._index.unfinished_of(trigger),
             older_twin=self._index.older_twin(trigger),
-            poller_alive=poller is not None and poller.failure is None,
+            poller_alive=poller is not None and poller.failure is None and not poller.starting,
             now=now,
         )
 
