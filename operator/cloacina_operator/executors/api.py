@@ -76,9 +76,7 @@ def _from_kubeconfig(path: Path) -> Access:
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise AccessError(f"the kubeconfig {path} cannot be used: {error!r}") from error
     if "exec" in user or "auth-provider" in user:
-        raise AccessError(
-            f"the kubeconfig {path} needs a program to log in; use one with a token or certificate"
-        )
+        raise AccessError(f"the kubeconfig {path} needs a program to log in; use one with a token or certificate")
     plain = str(cluster["server"]).startswith("http:")
     return Access(
         server=str(cluster["server"]).rstrip("/"),
