@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit cluster-tools crds bench lock clean
+.PHONY: help demo test lint types layers unit cluster-tools crds manifests bench lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ cluster-tools: $(STAMP) ## Build etcd and Kubernetes for the tests, once, into ~
 
 crds: $(STAMP) ## Write crds/*.yaml from the types
 	@$(BIN)/python -m cloaca.resources.crds crds
+	@cp crds/*.yaml manifests/chart/files/crds/
+
+manifests: crds ## Write manifests/install.yaml from the chart
+	@manifests/install.sh "$$(cd tests && ../$(BIN)/python -m cluster.chart.helm_binary)" > manifests/install.yaml.new
+	@mv manifests/install.yaml.new manifests/install.yaml
 
 bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 	@$(BIN)/python tests/bench/run.py

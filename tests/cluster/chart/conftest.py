@@ -1,0 +1,68 @@
+"""The chart, rendered and applied to an API server, once for all its tests."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster.chart.helm_binary import HelmMissing, built_helm
+from cluster.control_plane import ControlPlane
+from cluster.kubectl import Kubectl
+
+CHART = Path(__file__).parents[3] / "manifests" / "chart"
+PACKAGES = "chart-packages"
+SECRET = "registry"
+
+
+@pytest.fixture(scope="session")
+def package_namespace() -> str:
+    return PACKAGES
+
+
+@pytest.fixture(scope="session")
+def sourced_secret() -> str:
+    return SECRET
+
+
+@pytest.fixture(scope="session")
+def rendered_text(helm: Path) -> str:
+    settings = [f"packageNamespaces={{{PACKAGES}}}", f"sourceSecrets[0].namespace={PACKAGES}"]
+    settings += [f"sourceSecrets[0].names={{{SECRET}}}"]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    command = [str(helm), "template", "cloacina", str(CHART), "--namespace", "cloacina-system", *flags]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def rendered(rendered_text: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(rendered_text) if document]
+
+
+@pytest.fixture(scope="session")
+def installed(admin: Kubectl, rendered: list[dict[str, Any]]) -> Kubectl:
+    """An API server that has what the chart makes; gives its administrator."""
+    for namespace in ("cloacina-system", PACKAGES):
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        metadata = {"name": namespace, "labels": labels}
+        admin("apply", "-f", "-", document={"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    admin("apply", "-f", "-", document={"apiVersion": "v1", "kind": "List", "items": rendered})
+    admin("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    return admin
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """``$HELM``, or Helm built once from its Go module into the cache."""
+    try:
+        return built_helm()
+    except HelmMissing as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def admin(control_plane: ControlPlane) -> Kubectl:
+    """Its administrator."""
+    return Kubectl(program=control_plane.kubectl_program, kubeconfig=control_plane.kubeconfig)

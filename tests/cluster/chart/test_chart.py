@@ -1,0 +1,125 @@
+"""The chart as Helm and an API server see it: linted, validated, each switch, and the file that is made from it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster.kubectl import Kubectl
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "manifests" / "chart"
+Render = Callable[..., list[dict[str, Any]]]
+
+EVERYTHING = {
+    "image": {"repository": "registry.invalid/cloacina", "tag": "1.2.3", "pullSecrets": [{"name": "a"}, {"name": "b"}]},
+    "packageNamespaces": ["default", "kube-public"],
+    "sourceSecrets": [{"namespace": "default", "names": ["one", "two"]}],
+    "admissionPolicies": {"exempt": ["default:deployer"]},
+    "operator": {
+        "replicas": 2,
+        "logLevel": "debug",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "special", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+        "podAnnotations": {"example.com/a": "b"},
+        "podLabels": {"example.com/c": "d"},
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+    },
+    "metrics": {"service": {"enabled": True}},
+}
+
+
+@pytest.fixture(scope="session")
+def render(helm: Path) -> Render:
+    def render(values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        command = [str(helm), "template", "cloacina", str(CHART), "--namespace", "cloacina-system", "--values", "-"]
+        done = subprocess.run(command, input=json.dumps(values or {}), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(done.stderr)
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return render
+
+
+def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = (document for document in documents if document["kind"] == kind)
+    return found
+
+
+def test_helm_lint(helm: Path) -> None:
+    done = subprocess.run([str(helm), "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"clusterWide": True}, EVERYTHING], ids=["defaults", "cluster-wide", "everything"]
+)
+def test_strict_server_side_dry_run(installed: Kubectl, render: Render, values: dict[str, Any]) -> None:
+    documents = render(values)
+    listed = {"apiVersion": "v1", "kind": "List", "items": documents}
+    said = installed("apply", "--dry-run=server", "--validate=strict", "-f", "-", document=listed)
+    assert len(said.splitlines()) == len(documents)
+
+
+def test_the_operator_is_restricted(render: Render) -> None:
+    """What the API server checks against `restricted` are pods, so the check of a Deployment is ours."""
+    pod = only(render(), "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_without_cluster_wide_the_operator_is_bound_in_named_namespaces_only(render: Render) -> None:
+    documents = render({"packageNamespaces": ["a", "b"]})
+    assert not [document for document in documents if document["kind"] == "ClusterRoleBinding"]
+    bound = {d["metadata"]["namespace"] for d in documents if d["kind"] == "RoleBinding"}
+    assert bound == {"a", "b", "cloacina-system"}
+
+
+def test_the_service_monitor_selects_the_service(render: Render) -> None:
+    documents = render({"metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}})
+    monitor, service = only(documents, "ServiceMonitor"), only(documents, "Service")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert wanted <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] in [port["name"] for port in service["spec"]["ports"]]
+    assert not [document for document in render() if document["kind"] in ("Service", "ServiceMonitor")]
+
+
+def test_crds_stay_when_the_release_goes(render: Render) -> None:
+    crds = [document for document in render() if document["kind"] == "CustomResourceDefinition"]
+    assert len(crds) == 3
+    assert {crd["metadata"]["annotations"]["helm.sh/resource-policy"] for crd in crds} == {"keep"}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"image": {"tag": "latest"}}, "tag"),
+        ({"operator": {"replica": 2}}, "replica"),
+        ({"clusterWide": "yes"}, "clusterWide"),
+        ({"sourceSecrets": [{"namespace": "a", "names": []}]}, "names"),
+        ({"packageNamespaces": ["Team A"]}, "packageNamespaces"),
+    ],
+    ids=["latest", "misspelt", "type", "no-names", "bad-namespace"],
+)
+def test_values_that_cannot_be_meant_are_refused(render: Render, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        render(values)
+
+
+def test_install_yaml_is_current(helm: Path) -> None:
+    """`make manifests` writes it."""
+    command = [str(ROOT / "manifests" / "install.sh"), str(helm)]
+    made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert (ROOT / "manifests" / "install.yaml").read_text() == made

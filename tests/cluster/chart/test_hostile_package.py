@@ -1,0 +1,288 @@
+"""What the code of a package can do with the tokens of its pods: its own work, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.kubectl import Kubectl, Refused
+
+DIGEST = "sha256:" + "0" * 64
+COUNTER = itertools.count()
+MERGE = "--type=merge"
+
+
+def package(name: str, namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "cloacina.io/v1alpha1",
+        "kind": "CloacinaPackage",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"source": {"configMap": {"name": name}}},
+    }
+
+
+def trigger(name: str, of: str, namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "cloacina.io/v1alpha1",
+        "kind": "Trigger",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"packageRef": {"name": of}, "name": "inbox"},
+    }
+
+
+def run(name: str, of: str, namespace: str, fired_by: str | None = None) -> dict[str, Any]:
+    spec = {"packageRef": {"name": of}, "workflow": "ingest", "digest": DIGEST}
+    if fired_by is not None:
+        spec["triggerRef"] = {"name": fired_by, "uid": "11111111-1111-1111-1111-111111111111"}
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "cloacina.io/v1alpha1", "kind": "WorkflowRun", "metadata": metadata, "spec": spec}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """Two packages, ``alpha`` and ``alpha-b``, each with a trigger and a run, in one namespace."""
+
+    admin: Kubectl
+    anonymous: Kubectl
+    namespace: str
+
+    def poller(self, of: str = "alpha") -> Kubectl:
+        return self.pod(f"{of}-poller-7d9f8b6c5d-x7k2p", "cloacina-poller")
+
+    def process(self, of: str = "alpha-1") -> Kubectl:
+        return self.pod(f"{of}-x7k2p", "cloacina-run")
+
+    def pod(self, name: str, account: str) -> Kubectl:
+        return self.admin.pod_identity(self.anonymous, self.namespace, account, name)
+
+    def unbound(self, account: str) -> Kubectl:
+        token = self.admin("create", "token", account, "-n", self.namespace).strip()
+        return replace(self.anonymous, token=token)
+
+
+@pytest.fixture(scope="module")
+def scene(installed: Kubectl, package_namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    admin, namespace = installed, package_namespace
+    for name in ("alpha", "alpha-b"):
+        admin.create(package(name, namespace))
+        admin.create(trigger(f"{name}-inbox", name, namespace))
+        admin.create(run(f"{name}-1", name, namespace))
+    admin("create", "secret", "generic", "password", "-n", namespace, "--from-literal=word=hidden")
+    anonymous = admin.anonymous(tmp_path_factory.mktemp("kubeconfig"))
+    return Scene(admin=admin, anonymous=anonymous, namespace=namespace)
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-t{next(COUNTER)}"
+
+
+def spec_of_a_pod() -> dict[str, Any]:
+    return {"containers": [{"name": "main", "image": "none.invalid/none:0"}]}
+
+
+ALLOWED: dict[str, Callable[[Scene], object]] = {
+    "a poller submits a run of its package for a trigger": lambda s: s.poller().create(
+        run(unique("alpha"), "alpha", s.namespace, fired_by="alpha-inbox")
+    ),
+    "a poller writes the status of its package's trigger": lambda s: s.poller().patch_status(
+        "ctrig", "alpha-inbox", s.namespace, {"sequence": 1}
+    ),
+    "a poller reads packages, triggers and runs": lambda s: s.poller().get("cpkg,ctrig,crun", "-n", s.namespace),
+    "a run's process writes the status of its run": lambda s: s.process().patch_status(
+        "crun", "alpha-1", s.namespace, {"phase": "Running"}
+    ),
+    "a run's process reads its run": lambda s: s.process().get("crun", "alpha-1", "-n", s.namespace),
+    "a person submits a run by hand": lambda s: s.admin.create(run(unique("hand"), "alpha", s.namespace)),
+    "a person repairs a status by hand": lambda s: s.admin.patch_status(
+        "crun", "alpha-b-1", s.namespace, {"message": "repaired"}
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_allowed(scene: Scene, what: str) -> None:
+    ALLOWED[what](scene)
+
+
+POLICY = "ValidatingAdmissionPolicy"
+RBAC = "is forbidden: User"
+
+
+def _forged_trigger(s: Scene) -> object:
+    """The status of another package's trigger, in a body that says the trigger is the writer's own."""
+    seen = s.admin.get("ctrig", "alpha-b-inbox", "-n", s.namespace)
+    seen["spec"]["packageRef"]["name"] = "alpha"
+    seen["status"] = {"sequence": 7}
+    path = f"/apis/cloacina.io/v1alpha1/namespaces/{s.namespace}/triggers/alpha-b-inbox/status"
+    return s.poller()("replace", "--raw", path, "-f", "-", document=seen)
+
+
+REFUSED: dict[str, tuple[str, Callable[[Scene], object]]] = {
+    # secrets, configuration, pods
+    "a poller reads secrets": (RBAC, lambda s: s.poller()("get", "secrets", "-n", s.namespace)),
+    "a run reads a secret by name": (RBAC, lambda s: s.process()("get", "secret", "password", "-n", s.namespace)),
+    "a poller reads secrets of all namespaces": (RBAC, lambda s: s.poller()("get", "secrets", "-A")),
+    "a run reads ConfigMaps": (RBAC, lambda s: s.process()("get", "configmaps", "-n", s.namespace)),
+    "a poller creates a pod": (
+        RBAC,
+        lambda s: s.poller().create(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "mine", "namespace": s.namespace},
+                "spec": spec_of_a_pod(),
+            }
+        ),
+    ),
+    "a run creates a Job": (
+        RBAC,
+        lambda s: s.process()("create", "job", "mine", "--image=none.invalid/none:0", "-n", s.namespace),
+    ),
+    "a run makes a token of the poller": (
+        RBAC,
+        lambda s: s.process()("create", "token", "cloacina-poller", "-n", s.namespace),
+    ),
+    "a poller opens a shell in another pod": (
+        RBAC,
+        lambda s: s.poller()("exec", "alpha-1-x7k2p", "-n", s.namespace, "--", "true"),
+    ),
+    # runs of others
+    "a poller submits a run of another package": (
+        POLICY,
+        lambda s: s.poller().create(run(unique("alpha-b"), "alpha-b", s.namespace, fired_by="alpha-b-inbox")),
+    ),
+    "a poller whose package's name begins another's submits for that": (
+        POLICY,
+        lambda s: s.poller("alpha-b").create(run(unique("alpha"), "alpha", s.namespace, fired_by="alpha-inbox")),
+    ),
+    "a poller submits a run without a trigger": (
+        POLICY,
+        lambda s: s.poller().create(run(unique("alpha"), "alpha", s.namespace)),
+    ),
+    "a poller's account submits with a token of no pod": (
+        POLICY,
+        lambda s: s.unbound("cloacina-poller").create(run(unique("alpha"), "alpha", s.namespace, "alpha-inbox")),
+    ),
+    "a pod of a run that is named as a poller's submits": (
+        RBAC,
+        lambda s: s.pod("alpha-poller-abc-x7k2p", "cloacina-run").create(
+            run(unique("alpha"), "alpha", s.namespace, fired_by="alpha-inbox")
+        ),
+    ),
+    "a run submits a run": (
+        RBAC,
+        lambda s: s.process().create(run(unique("alpha"), "alpha", s.namespace, fired_by="alpha-inbox")),
+    ),
+    "a poller submits in another namespace": (
+        RBAC,
+        lambda s: s.poller().create(run(unique("alpha"), "alpha", "default", fired_by="alpha-inbox")),
+    ),
+    "a poller cancels a run": (
+        RBAC,
+        lambda s: s.poller()("patch", "crun", "alpha-1", "-n", s.namespace, MERGE, "-p", '{"spec": {"cancel": true}}'),
+    ),
+    "a poller deletes a run": (RBAC, lambda s: s.poller()("delete", "crun", "alpha-1", "-n", s.namespace)),
+    # statuses of others
+    "a run writes the status of another run": (
+        POLICY,
+        lambda s: s.process().patch_status("crun", "alpha-b-1", s.namespace, {"phase": "Completed"}),
+    ),
+    "a run writes the status of a run whose name goes on where its own ends": (
+        POLICY,
+        lambda s: s.process("alpha").patch_status("crun", "alpha-1", s.namespace, {"phase": "Completed"}),
+    ),
+    "a run's account writes a status with a token of no pod": (
+        POLICY,
+        lambda s: s.unbound("cloacina-run").patch_status("crun", "alpha-1", s.namespace, {"phase": "Completed"}),
+    ),
+    "a poller writes the status of a run": (
+        RBAC,
+        lambda s: s.poller().patch_status("crun", "alpha-1", s.namespace, {"phase": "Completed"}),
+    ),
+    "a poller writes the status of another package's trigger": (
+        POLICY,
+        lambda s: s.poller().patch_status("ctrig", "alpha-b-inbox", s.namespace, {"sequence": 7}),
+    ),
+    "a poller forges whose trigger it is": (POLICY, _forged_trigger),
+    "a poller writes the status of its package": (
+        RBAC,
+        lambda s: s.poller().patch_status("cpkg", "alpha", s.namespace, {"triggerCount": 9}),
+    ),
+    # specs
+    "a poller changes its trigger": (
+        RBAC,
+        lambda s: s.poller()("patch", "ctrig", "alpha-inbox", "-n", s.namespace, MERGE, "-p", '{"spec":{"name":"x"}}'),
+    ),
+    "a poller makes a package": (RBAC, lambda s: s.poller().create(package("mine", s.namespace))),
+    "a run removes the policies": (
+        RBAC,
+        lambda s: s.process()("delete", "validatingadmissionpolicybinding", "cloacina-run-status"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_refused(scene: Scene, what: str) -> None:
+    reason, attempt = REFUSED[what]
+    with pytest.raises(Refused) as refused:
+        attempt(scene)
+    assert reason in str(refused.value)
+
+
+def test_an_account_that_a_package_brings_along_is_held_to_the_same(scene: Scene) -> None:
+    """RBAC lets it, since somebody bound it; the policies still ask for the right pod."""
+    s = scene
+    s.admin("create", "serviceaccount", "own", "-n", s.namespace)
+    s.admin(
+        "create",
+        "rolebinding",
+        "own-run",
+        "-n",
+        s.namespace,
+        "--clusterrole=cloacina-run",
+        f"--serviceaccount={s.namespace}:own",
+    )
+    own = s.pod("alpha-1-yyyyy", "own")
+    own.patch_status("crun", "alpha-1", s.namespace, {"message": "mine"})
+    with pytest.raises(Refused, match="only the pod of run alpha-b-1 may write its status, not pod alpha-1-yyyyy"):
+        own.patch_status("crun", "alpha-b-1", s.namespace, {"message": "not mine"})
+
+
+def test_the_operator_reads_the_secrets_that_are_named_and_no_other(scene: Scene, sourced_secret: str) -> None:
+    s = scene
+    operator = s.admin.pod_identity(s.anonymous, "cloacina-system", "cloacina-operator", "operator-for-this-test")
+    s.admin("create", "secret", "generic", sourced_secret, "-n", s.namespace, "--from-literal=word=known")
+    assert json.loads(operator("get", "secret", sourced_secret, "-n", s.namespace, "-o", "json"))["data"]
+    for attempt in (["get", "secret", "password"], ["get", "secrets"], ["get", "secrets", "--watch"]):
+        with pytest.raises(Refused, match=RBAC):
+            operator(*attempt, "-n", s.namespace)
+
+
+def test_the_policies_have_no_type_errors(scene: Scene) -> None:
+    """An expression that the server cannot type would refuse at every request."""
+    names = ("run-status", "run-submission", "trigger-status")
+    for name in names:
+        policy = scene.admin.get("validatingadmissionpolicy", f"cloacina-{name}")
+        assert not policy.get("status", {}).get("typeChecking", {}).get("expressionWarnings")
+
+
+def test_roles_name_what_they_allow(rendered: list[dict[str, Any]]) -> None:
+    roles = [document for document in rendered if document["kind"] in ("Role", "ClusterRole")]
+    assert roles
+    for role in roles:
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], role["metadata"]["name"]
+            if "secrets" in rule["resources"]:
+                assert rule["verbs"] == ["get"]
+                assert rule["resourceNames"]
+
+
+def test_chart_holds_the_crds_as_generated() -> None:
+    root = Path(__file__).parents[3]
+    ours = {path.name: path.read_text() for path in (root / "crds").glob("*.yaml")}
+    assert {path.name: path.read_text() for path in (root / "manifests/chart/files/crds").glob("*.yaml")} == ours
