@@ -9,4 +9,4 @@ async def open_store(url: str) -> Store:
     """The store at ``url``: ``:memory:``, ``sqlite:///app.db`` or a path. Raises StoreUnavailable."""
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
 
-    return SqlStore.open(url)
+    return await SqlStore.open(url)

@@ -15,11 +15,6 @@ T = TypeVar("T")
 class Cursor(Protocol):
     """What a statement gave."""
 
-    @property
-    def rowcount(self) -> int:
-        """How many rows it changed."""
-        ...
-
     def fetchone(self) -> Any:
         """The next row, or None."""
         ...

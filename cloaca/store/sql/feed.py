@@ -11,9 +11,9 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 from cloaca.store.sql.notice import drain, watch
+from cloaca.store.sql.subscribers import Subscribers, call, running_loop
 
 LOOK_UNTOLD = 0.02  # seconds between two looks where nobody tells us
 LOOK_TOLD = 1.0  # seconds between two looks where the kernel does
@@ -56,52 +56,39 @@ class Feed:
     def __init__(self, watching: sqlite3.Connection | None, told_of: str | None) -> None:
         self._connection = watching  # None: in memory, where no other process can write
         self._told_of = told_of  # the file that every process of ours writes to after a commit; None: there is none
+        self._subscribers = Subscribers()
         self._lock = threading.Lock()
-        self._subscribers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
         self._watching: dict[asyncio.AbstractEventLoop, _Watching] = {}
         self._version: int | None = None
+        self.committed = self._subscribers.wake  # a write was committed: wake everybody now
 
     def subscribe(self) -> asyncio.Event:
         """An event of the running loop that is set when something may have changed."""
-        loop, event = asyncio.get_running_loop(), asyncio.Event()
+        loop, event = asyncio.get_running_loop(), self._subscribers.add()
         with self._lock:
-            self._subscribers[event] = loop
             if self._connection is not None and loop not in self._watching:
                 self._watching[loop] = _Watching(loop, self._told_of, self._look)
         return event
 
     def unsubscribe(self, event: asyncio.Event) -> None:
         """Wake it no more. Called in its loop."""
+        loop = self._subscribers.discard(event)
         with self._lock:
-            loop = self._subscribers.pop(event, None)
-            if loop is not None and loop not in self._subscribers.values():
+            if loop is not None and not self._subscribers.has(loop):
                 watching = self._watching.pop(loop, None)
                 if watching is not None:
                     watching.end()
-
-    def committed(self) -> None:
-        """A write was committed: wake everybody now. Called in any thread."""
-        if not self._subscribers:
-            return  # whoever subscribes after this commit reads it
-        with self._lock:
-            subscribers = list(self._subscribers.items())
-        here = _running_loop()
-        for event, loop in subscribers:
-            if loop is here:
-                event.set()
-            else:
-                _call(loop, event.set)
 
     def close(self) -> None:
         """Wake everybody for the last time."""
         self.committed()
         with self._lock:
-            here = _running_loop()
+            here = running_loop()
             for loop, watching in self._watching.items():
                 if loop is here or loop.is_closed():
                     watching.end()
                 else:
-                    _call(loop, watching.end)
+                    call(loop, watching.end)
             self._watching.clear()
             if self._connection is not None:
                 self._connection.close()
@@ -119,15 +106,3 @@ class Feed:
             changed, self._version = version is None or version != self._version, version
         if changed:
             self.committed()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits there
-        loop.call_soon_threadsafe(callback)

@@ -67,7 +67,7 @@ DELETE FROM owners WHERE uid = :uid;
 -- with_everything_owned --
 -- The object and all that it owns, however deep, each once.
 WITH RECURSIVE doomed (uid) AS (
-    SELECT :uid
+    SELECT CAST(:uid AS TEXT)
     UNION
     SELECT owners.uid FROM owners JOIN doomed ON owners.owner_uid = doomed.uid
 )
@@ -118,4 +118,4 @@ SELECT data FROM archives WHERE digest = :digest;
 SELECT digest FROM archives ORDER BY digest;
 
 -- delete_archive --
-DELETE FROM archives WHERE digest = :digest;
+DELETE FROM archives WHERE digest = :digest RETURNING digest;

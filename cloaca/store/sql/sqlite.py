@@ -9,22 +9,22 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cloaca.errors import StoreUnavailable
+from cloaca.store.sql.batches import CLOSED
 from cloaca.store.sql.database import Work
 from cloaca.store.sql.feed import Feed
 from cloaca.store.sql.filelock import FileLock
-from cloaca.store.sql.statements import read
-from cloaca.store.sql.transactions import CLOSED, Transactions
+from cloaca.store.sql.migrations import migrations_of, pending
+from cloaca.store.sql.transactions import Transactions
 from cloaca.store.sql.url import MEMORY, SqliteUrl
 
 T = TypeVar("T")
 
-MIGRATIONS = ("sqlite_1.sql",)
-"""The n-th file brings a database from version n - 1 to n. Only ever appended to."""
+MIGRATIONS = migrations_of("sqlite")
 
 _OLDEST = (3, 35, 0)  # the first with RETURNING
 _BUSY_MS = 2  # a write that may run in an event loop waits no longer for programs that know nothing of our lock file
@@ -34,7 +34,7 @@ _LARGEST_LOG = 16 * 1024 * 1024  # bytes to which the write-ahead log is cut bac
 class SqliteDatabase:
     """One connection writes, one reads, one only looks whether others wrote; in memory one does everything."""
 
-    def __init__(self, url: SqliteUrl) -> None:
+    def __init__(self, url: SqliteUrl, migrations: Sequence[str] | None = None) -> None:
         self._path = None if url.memory else Path(url.path)
         self._pid = os.getpid()
         self._closing = threading.Lock()
@@ -47,7 +47,7 @@ class SqliteDatabase:
             turn = file.wait(url.busy_timeout)
             try:
                 _prepare(opened[0], url)
-                _migrate(opened[0], self._path, read_only=url.mode == "ro")
+                _migrate(opened[0], self._path, migrations or MIGRATIONS, read_only=url.mode == "ro")
                 opened += [] if url.memory else [_prepare(_connect(url, self._path), url) for _ in range(2)]
                 if url.mode != "ro":
                     opened[0].execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
@@ -157,28 +157,22 @@ def _prepare(connection: sqlite3.Connection, url: SqliteUrl) -> sqlite3.Connecti
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path | None, *, read_only: bool) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path | None, migrations: Sequence[str], *, read_only: bool) -> None:
     """Bring the schema to our version, in one transaction. A newer one than ours is refused, and left alone."""
-    ours = len(MIGRATIONS)
-    version = _version(connection)
-    if version > ours:
-        raise StoreUnavailable(
-            f"the database {path} was written by a newer version (schema {version}, ours is {ours}): "
-            "upgrade cloacina, or use another file"
-        )
-    if version == ours:
+    where = "the database in memory" if path is None else f"the database {path}"
+    if not pending(migrations, _version(connection), where):
         return
     if read_only:
         raise StoreUnavailable(
-            f"the database {path} is empty or of an older version (schema {version}, ours is {ours}), and opened "
-            "read-only: open it with mode=rw once"
+            f"{where} is empty or of an older version (schema {_version(connection)}, ours is {len(migrations)}), and "
+            "opened read-only: open it with mode=rw once"
         )
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for number in range(_version(connection), ours):  # another process may have been quicker
-            for statement in read(MIGRATIONS[number]).split(";\n"):
+        for number, text in pending(migrations, _version(connection), where):  # another process may have been quicker
+            for statement in text.split(";\n"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

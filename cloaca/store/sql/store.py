@@ -33,7 +33,7 @@ class SqlStore:
         self._database = database
 
     @classmethod
-    def open(cls, url: str) -> SqlStore:
+    async def open(cls, url: str) -> SqlStore:
         """The store at ``url`` (see ``parse_url``). Raises StoreUnavailable."""
         return cls(SqliteDatabase(parse_url(url)))
 
@@ -188,7 +188,7 @@ class SqlStore:
 
     async def delete_archive(self, digest: str) -> bool:
         def work(connection: Connection) -> bool:
-            return connection.execute(_SQL["delete_archive"], {"digest": digest}).rowcount > 0
+            return connection.execute(_SQL["delete_archive"], {"digest": digest}).fetchone() is not None
 
         return await self._database.write(work)
 

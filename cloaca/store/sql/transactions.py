@@ -7,36 +7,21 @@ is writing, it queues for one writer thread, which waits for its turn and puts a
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from cloaca.errors import StoreError, StoreUnavailable
+from cloaca.store.sql.batches import CLOSED, Batches, Gather, Outcome
 from cloaca.store.sql.database import Work
 from cloaca.store.sql.filelock import FileLock
 
 T = TypeVar("T")
 
-Outcome = tuple[Any, Exception | None]
-"""What a work returned, or what it raised."""
-
-CLOSED = "the store was closed: open it again"
-
-_MOST_AT_ONCE = 256
 _PAUSE = 0.002  # seconds between two tries while a program that knows nothing of our lock file writes
-
-
-class _Waiting(Generic[T]):
-    """A write in the queue, and who waits for it."""
-
-    def __init__(self, work: Work[T]) -> None:
-        self.work = work
-        self.future: Future[T] = Future()
 
 
 class Transactions:
@@ -57,15 +42,11 @@ class Transactions:
         self._patience = patience  # seconds until a write that gets no turn fails
         self._committed = committed
         self._explain = explain
-        self._queue: queue.SimpleQueue[_Waiting[Any] | None] = queue.SimpleQueue()
-        self._queued = 0
-        self._thread: threading.Thread | None = None
-        self._ended = False
-        self._guard = threading.Lock()  # of the three above
+        self._batches = Batches("cloaca-store", self._write)
 
     async def run(self, work: Work[T]) -> T:
         """What ``work`` returns, once it is committed. Raises what it raises, or StoreUnavailable."""
-        if self._queued == 0 and self.lock.acquire(blocking=False):
+        if self._batches.unanswered == 0 and self.lock.acquire(blocking=False):
             try:
                 outcome = self._at_once(work)
             finally:
@@ -75,22 +56,18 @@ class Transactions:
                 if error is not None:
                     raise error
                 return value  # type: ignore[no-any-return]  # an outcome is as its work, one by one
-        return await asyncio.wrap_future(self._enqueue(work))
+        return await asyncio.wrap_future(self._batches.put(work))
 
     def close(self) -> None:
         """End the writer thread and the connection; what was queued is written first."""
-        with self._guard:
-            self._ended = True
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        self._batches.close()
         with self.lock:
             self._connection.close()
             self._file.close()
 
     def _at_once(self, work: Work[Any]) -> Outcome | None:
         """Its outcome; None: somebody else is writing."""
-        if self._ended:
+        if self._batches.ended:
             raise StoreUnavailable(CLOSED)
         if not self._file.take():
             return None
@@ -99,50 +76,16 @@ class Transactions:
         finally:
             self._file.give()
 
-    def _enqueue(self, work: Work[T]) -> Future[T]:
-        waiting = _Waiting(work)
-        with self._guard:
-            if self._ended:
-                raise StoreUnavailable(CLOSED)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name="cloaca-store", daemon=True)
-                self._thread.start()
-            self._queued += 1
-            self._queue.put(waiting)
-        return waiting.future
-
-    def _write(self) -> None:
-        """The writer thread: waits for its turn, commits what has gathered meanwhile, answers."""
-        while (first := self._queue.get()) is not None:
-            with self.lock:
-                turn = self._file.wait(self._patience)
-                gathered = self._gathered(first)
-                batch = [waiting for waiting in gathered if waiting.future.set_running_or_notify_cancel()]
-                try:
-                    outcomes = self._together([waiting.work for waiting in batch], turn=turn)
-                finally:
-                    if turn:
-                        self._file.give()
-            with self._guard:
-                self._queued -= len(gathered)
-            for waiting, (value, error) in zip(batch, outcomes, strict=True):
-                if error is None:
-                    waiting.future.set_result(value)
-                else:
-                    waiting.future.set_exception(error)
-
-    def _gathered(self, first: _Waiting[Any]) -> list[_Waiting[Any]]:
-        batch = [first]
-        while len(batch) < _MOST_AT_ONCE:
+    def _write(self, gather: Gather) -> Sequence[Outcome]:
+        """In the writer thread: wait for our turn, commit what has gathered meanwhile."""
+        with self.lock:
+            turn = self._file.wait(self._patience)
+            works = gather()
             try:
-                following = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if following is None:
-                self._queue.put(None)  # the last thing in the queue, for the next look
-                break
-            batch.append(following)
-        return batch
+                return self._together(works, turn=turn) if works else ()
+            finally:
+                if turn:
+                    self._file.give()
 
     def _together(self, works: Sequence[Work[Any]], *, turn: bool) -> list[Outcome]:
         """Commit them in one transaction; where that fails, each in its own, so that only the faulty one fails."""

@@ -18,8 +18,8 @@ STATEMENTS = named(read("queries.sql"))
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        for file in MIGRATIONS:
-            connection.executescript(read(file))
+        for text in MIGRATIONS:
+            connection.executescript(text)
         yield connection
 
 
