@@ -6,7 +6,7 @@ __all__ = ["Change", "Store", "open_store"]
 
 
 async def open_store(url: str) -> Store:
-    """The store at ``url``: ``:memory:``, ``sqlite:///app.db`` or a path. Raises StoreUnavailable."""
+    """The store at ``url``: ``:memory:``, ``sqlite:///app.db``, a path, ``postgresql://…``. Raises StoreUnavailable."""
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
 
     return await SqlStore.open(url)

@@ -1,6 +1,6 @@
 """The stores that the suite runs against.
 
-To add one (PostgreSQL, Kubernetes): write a factory that gives an empty store, and name it in FACTORIES. A factory that
+To add one (Kubernetes): write a factory that gives an empty store, and name it in FACTORIES. A factory that
 needs a server calls ``pytest.skip`` with how to get one where there is none.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import postgres_server
 import pytest
 
 from cloaca.store import Store, open_store
@@ -26,7 +27,12 @@ async def sqlite_file(folder: Path) -> Store:
     return await open_store(f"sqlite:///{folder}/store.db")
 
 
-FACTORIES: tuple[Factory, ...] = (memory, sqlite_file)
+async def postgres(folder: Path) -> Store:
+    """A schema of its own on a PostgreSQL server."""
+    return await open_store(postgres_server.shared().url())
+
+
+FACTORIES: tuple[Factory, ...] = (memory, sqlite_file, postgres)
 
 
 @pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)

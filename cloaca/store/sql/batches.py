@@ -99,8 +99,8 @@ class Batches:
 
             try:
                 outcomes = self._perform(gather)
-            except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
-                outcomes = [(None, error)] * len(batch or gather())
+            except Exception as fault:  # noqa: BLE001 - whatever it is, somebody waits for it
+                outcomes = [(None, fault)] * len(batch or gather())
             with self._guard:
                 self._unanswered -= len(gathered)
             for waiting, (value, error) in zip(batch, outcomes, strict=True):

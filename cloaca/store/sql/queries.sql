@@ -67,7 +67,7 @@ DELETE FROM owners WHERE uid = :uid;
 -- with_everything_owned --
 -- The object and all that it owns, however deep, each once.
 WITH RECURSIVE doomed (uid) AS (
-    SELECT CAST(:uid AS TEXT)
+    SELECT uid FROM objects WHERE uid = :uid
     UNION
     SELECT owners.uid FROM owners JOIN doomed ON owners.owner_uid = doomed.uid
 )

@@ -17,7 +17,7 @@ from cloaca.store.sql.database import Connection, Database
 from cloaca.store.sql.rows import Row, check, from_row, metadata_columns, same_json, spec_json, status_json, written
 from cloaca.store.sql.sqlite import SqliteDatabase
 from cloaca.store.sql.statements import named, read
-from cloaca.store.sql.url import parse_url
+from cloaca.store.sql.url import SqliteUrl, parse_url
 
 R = TypeVar("R", bound=Resource[Any, Any])
 
@@ -35,7 +35,12 @@ class SqlStore:
     @classmethod
     async def open(cls, url: str) -> SqlStore:
         """The store at ``url`` (see ``parse_url``). Raises StoreUnavailable."""
-        return cls(SqliteDatabase(parse_url(url)))
+        parsed = parse_url(url)
+        if isinstance(parsed, SqliteUrl):
+            return cls(SqliteDatabase(parsed))
+        from cloaca.store.sql.postgres import PostgresDatabase  # an extra, which not everybody has
+
+        return cls(await asyncio.to_thread(PostgresDatabase, parsed))
 
     # --- reading
 

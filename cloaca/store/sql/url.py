@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from cloaca.errors import StoreUnavailable
 
 MEMORY = ":memory:"
+SCHEMA = "cloacina"
 
 _SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 _MODES = ("rwc", "rw", "ro")
+
+ACCEPTED = ":memory:, sqlite:///app.db, a path or postgresql://user@host/database"
+
+_LIBPQ = frozenset(
+    {
+        "host",
+        "hostaddr",
+        "port",
+        "user",
+        "dbname",
+        "password",
+        "passfile",
+        "service",
+        "sslmode",
+        "sslcert",
+        "sslkey",
+        "sslpassword",
+        "sslrootcert",
+        "sslcrl",
+        "channel_binding",
+        "gssencmode",
+        "krbsrvname",
+        "connect_timeout",
+        "application_name",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_count",
+        "tcp_user_timeout",
+        "target_session_attrs",
+    }
+)
+"""What the client library of PostgreSQL understands and a store has use for."""
+
+_LONGEST_SCHEMA = 63  # bytes; PostgreSQL cuts off the rest, and two tenants would share one
+_PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,30 +68,59 @@ class SqliteUrl:
         return self.path == MEMORY
 
 
-def parse_url(url: str) -> SqliteUrl:
+@dataclass(frozen=True, kw_only=True)
+class PostgresUrl:
+    """A schema of a PostgreSQL database."""
+
+    conninfo: str = field(repr=False)  # as the client library takes it, without what is ours
+    where: str  # the same for people: no password
+    schema: str = SCHEMA  # made if it is not there
+    lock_timeout: float = 30.0  # seconds until a write that gets no turn fails
+    pool_size: int = 4  # connections that read; one more writes, one more listens once somebody follows changes
+
+
+def parse_url(url: str) -> SqliteUrl | PostgresUrl:
     """What ``url`` means: ``:memory:``, ``sqlite://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``,
-    ``sqlite://path?mode=rwc``, or a bare path.
+    ``sqlite://path?mode=rwc``, a bare path, or ``postgresql://user:password@host:port/database?schema=name``.
 
     Raises StoreUnavailable, which says what is wrong and what is accepted.
     """
     if not isinstance(url, str) or not url.strip():
-        raise StoreUnavailable(f"{url!r} is no database URL: write :memory:, sqlite:///app.db or a path")
+        raise StoreUnavailable(f"{url!r} is no database URL: write {ACCEPTED}")
     scheme, found, rest = url.partition("://")
     if not found:
         if url == MEMORY or not url.startswith("sqlite:"):
             return SqliteUrl(path=url)
         rest = url.removeprefix("sqlite:")
+    elif scheme in ("postgresql", "postgres"):
+        return _postgres(rest)
     elif scheme != "sqlite":
-        kind = "PostgreSQL is not supported by this version" if scheme.startswith("postgres") else "it is unknown"
-        raise StoreUnavailable(f"{url!r}: {kind}; write :memory:, sqlite:///app.db or a path")
+        raise StoreUnavailable(f"{without_password(url)!r}: {scheme} is unknown; write {ACCEPTED}")
     path, _, query = rest.partition("?")
     path = unquote(path)
     if path.startswith("/") and found:
         path = path[1:]  # sqlite:///app.db is relative, sqlite:////app.db absolute, as in SQLAlchemy's URLs
-    return SqliteUrl(path=path or MEMORY, **_options(url, query))
+    return SqliteUrl(path=path or MEMORY, **_sqlite_options(url, query))
 
 
-def _options(url: str, query: str) -> dict[str, Any]:
+def with_schema(url: str, schema: str) -> str:
+    """``url`` with another schema. Raises StoreUnavailable where it is none of PostgreSQL's."""
+    if not isinstance(parse_url(url), PostgresUrl):
+        raise StoreUnavailable(
+            f"{url!r} is a SQLite database, which has no schemas: give each tenant a file of its own, or use a "
+            "postgresql:// URL"
+        )
+    base, _, query = url.partition("?")
+    options = [part for part in query.split("&") if part and not part.startswith("schema=")]
+    return f"{base}?{'&'.join([*options, f'schema={schema}'])}"
+
+
+def without_password(url: str) -> str:
+    """``url`` as it may be shown and logged."""
+    return _PASSWORD.sub("***", url)
+
+
+def _sqlite_options(url: str, query: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         match key.removeprefix("_"):
@@ -72,3 +140,32 @@ def _options(url: str, query: str) -> dict[str, Any]:
                     f"_synchronous={'|'.join(_SYNCHRONOUS)}, _busy_timeout=<milliseconds>"
                 )
     return options
+
+
+def _postgres(rest: str) -> PostgresUrl:
+    base, _, query = rest.partition("?")
+    where = without_password(f"postgresql://{base}")
+    options: dict[str, Any] = {}
+    passed: list[str] = []
+    try:
+        pairs = [(part.partition("=")[0], part) for part in query.split("&") if part]
+        values: Mapping[str, str] = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    except ValueError as error:
+        raise StoreUnavailable(f"{where}: its options are not written key=value&key=value: {error}") from error
+    for key, part in pairs:
+        value = values[key]
+        match key:
+            case "schema" if value and len(value.encode()) <= _LONGEST_SCHEMA and "\0" not in value:
+                options["schema"] = value
+            case "lock_timeout" if value.isdigit() and int(value):
+                options["lock_timeout"] = int(value) / 1000
+            case "pool_size" if value.isdigit() and int(value):
+                options["pool_size"] = int(value)
+            case _ if key in _LIBPQ:
+                passed.append(part)
+            case _:
+                raise StoreUnavailable(
+                    f"{where}: unknown option {without_password(part)}; known: schema=<up to {_LONGEST_SCHEMA} bytes>, "
+                    f"lock_timeout=<milliseconds>, pool_size=<connections>, {', '.join(sorted(_LIBPQ))}"
+                )
+    return PostgresUrl(conninfo=f"postgresql://{base}{'?' if passed else ''}{'&'.join(passed)}", where=where, **options)

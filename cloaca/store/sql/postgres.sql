@@ -1,0 +1,46 @@
+-- What only PostgreSQL is asked. Parameters are written :name.
+
+-- settings --
+-- A writer that was stopped in the middle of its transaction is ended by the server before others lose patience.
+SELECT set_config('search_path', :search_path, false),
+       set_config('default_transaction_isolation', 'read committed', false),
+       set_config('lock_timeout', :lock_timeout, false),
+       set_config('idle_in_transaction_session_timeout', :idle_timeout, false);
+
+-- take_turn --
+-- Opens a write: the last resource version, and the transaction's id, by which one learns later how it ended. The row
+-- stays locked until the end of the transaction, which is over for everybody's eyes when the next one gets the lock:
+-- resource versions become visible in their order, without gaps.
+SELECT value, pg_current_xact_id()::text FROM counters WHERE name = 'resource_version' FOR UPDATE;
+
+-- tell --
+-- Tell all listeners at commit, if a resource version was given out.
+SELECT pg_notify(:channel, '') FROM counters WHERE name = 'resource_version' AND value <> :before;
+
+-- ended --
+-- How a transaction ended: committed, aborted or, while its session is still there, in progress.
+SELECT pg_xact_status(CAST(:transaction AS xid8));
+
+-- begin --
+BEGIN ISOLATION LEVEL READ COMMITTED;
+
+-- commit --
+COMMIT;
+
+-- migration_lock --
+SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0));
+
+-- has_schema --
+SELECT 1 FROM pg_namespace WHERE nspname = :schema;
+
+-- has_migrations --
+SELECT 1 FROM pg_tables WHERE schemaname = :schema AND tablename = 'migrations';
+
+-- make_migrations --
+CREATE TABLE migrations (version INTEGER PRIMARY KEY, applied TIMESTAMPTZ NOT NULL DEFAULT now());
+
+-- version --
+SELECT coalesce(max(version), 0) FROM migrations;
+
+-- migrated --
+INSERT INTO migrations (version) VALUES (:version);
