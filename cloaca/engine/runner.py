@@ -53,7 +53,7 @@ class WorkflowResult:
 class DefaultRunner:
     """Executes the workflows that this program registered. Thread-safe; close it with ``shutdown()`` or ``with``.
 
-    ``database_url``: ``":memory:"``, ``"sqlite:///app.db"`` or a path.
+    ``database_url``: ``":memory:"``, ``"sqlite:///app.db"``, a path or ``"postgresql://user@host/database"``.
 
     >>> import cloaca
     >>> with cloaca.WorkflowBuilder("greet"):
@@ -77,19 +77,22 @@ class DefaultRunner:
         return runner
 
     @classmethod
-    def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:  # noqa: ARG003  # published signature
-        """A runner whose runs live in one PostgreSQL schema, one for each tenant.
+    def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
+        """A runner whose runs live in one PostgreSQL schema, one for each tenant; made if it is not there.
 
-        Raises DefinitionError (a ValueError) for a name that no schema may have, before anything is connected to.
+        Raises DefinitionError (a ValueError) for a name that no schema may have, before anything is connected to, and
+        StoreUnavailable where the database cannot be used.
         """
         if not isinstance(schema, str) or not schema.strip():
             raise DefinitionError("Schema name cannot be empty")
         if not (schema.isascii() and schema.replace("_", "").isalnum()):
             raise DefinitionError(f"Schema name {schema!r} must contain only alphanumeric characters and underscores")
-        raise StoreUnavailable(
-            f"Failed to create DefaultRunner with schema {schema!r}: this version stores runs in SQLite, which has no "
-            "schemas: give each tenant a file of its own"
-        )
+        from cloaca.store.sql.url import with_schema  # here, so that importing cloaca stays light
+
+        try:
+            return cls(with_schema(database_url, schema))
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"Failed to create DefaultRunner with schema {schema!r}: {error}") from error
 
     def _start(self, database_url: str, config: DefaultRunnerConfig) -> None:
         self._config = config

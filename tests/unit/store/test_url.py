@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloaca.errors import StoreUnavailable
-from cloaca.store.sql.url import SqliteUrl, parse_url
+from cloaca.store.sql.url import PostgresUrl, SqliteUrl, parse_url, with_schema, without_password
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,66 @@ def test_every_usual_spelling_is_understood(url: str, meaning: SqliteUrl) -> Non
 
 
 @pytest.mark.parametrize(
+    ("url", "meaning"),
+    [
+        (
+            "postgresql://localhost/db",
+            PostgresUrl(conninfo="postgresql://localhost/db", where="postgresql://localhost/db"),
+        ),
+        ("postgres:///db", PostgresUrl(conninfo="postgresql:///db", where="postgresql:///db")),
+        (
+            "postgresql://me:secret@one:5433/db?schema=tenant_a&sslmode=require&lock_timeout=1500&pool_size=2&host=%2Frun",
+            PostgresUrl(
+                conninfo="postgresql://me:secret@one:5433/db?sslmode=require&host=%2Frun",
+                where="postgresql://me:***@one:5433/db",
+                schema="tenant_a",
+                lock_timeout=1.5,
+                pool_size=2,
+            ),
+        ),
+    ],
+    ids=["plain", "short", "everything"],
+)
+def test_options_of_a_store_are_taken_out_and_the_others_passed_on(url: str, meaning: PostgresUrl) -> None:
+    assert parse_url(url) == meaning
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/db",
+        "postgresql://host/db?user=me&password=secret",
+        "postgresql://me:secret@h/d?x=y",
+    ],
+)
+def test_no_password_is_ever_shown(url: str) -> None:
+    assert "secret" not in without_password(url)
+    assert "***" in without_password(url)
+    with pytest.raises(StoreUnavailable) as caught:
+        parse_url(f"{url}{'&' if '?' in url else '?'}color=red")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_url_gets_another_schema() -> None:
+    assert with_schema("postgresql://h/d", "a") == "postgresql://h/d?schema=a"
+    assert with_schema("postgresql://h/d?schema=b&sslmode=require", "a") == "postgresql://h/d?sslmode=require&schema=a"
+    with pytest.raises(StoreUnavailable, match="which has no schemas: give each tenant a file of its own"):
+        with_schema("sqlite:///app.db", "a")
+
+
+@pytest.mark.parametrize(
     ("url", "words"),
     [
         ("", "is no database URL"),
-        ("postgresql://localhost/db", "not supported"),
-        ("mysql://localhost/db", "unknown"),
+        ("mysql://localhost/db", "mysql is unknown; write :memory:"),
+        ("mysql://me:secret@localhost/db", r"mysql://me:\*\*\*@localhost"),
+        ("postgresql://localhost/db?color=red", "unknown option color=red; known: schema="),
+        ("postgresql://localhost/db?schema=", "unknown option schema="),
+        (f"postgresql://localhost/db?schema={'x' * 64}", "up to 63 bytes"),
+        ("postgresql://localhost/db?lock_timeout=0", "unknown option lock_timeout=0"),
+        ("postgresql://localhost/db?pool_size=many", "unknown option pool_size=many"),
+        ("postgresql://localhost/db?schema", "not written key=value"),
+        ("postgresql://localhost/db?options=-c%20fsync=off", "unknown option options="),
         ("sqlite:///app.db?color=red", "unknown option color=red; known: mode="),
         ("sqlite:///app.db?mode=memory", "unknown option mode=memory"),
         ("sqlite:///app.db?_synchronous=OFF", "unknown option _synchronous=OFF"),
