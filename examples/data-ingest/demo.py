@@ -21,12 +21,12 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 import duckdb
-from cloaca.packages.build import build_archive
 from rich.console import Console
 from rich.table import Table
 
 from cloaca.cli.live import Snapshot, live_view
 from cloaca.home import Home
+from cloaca.packages.build import build_package
 from cloaca.resources import RunPhase, WorkflowRun
 from cloaca.store import open_store
 
@@ -258,7 +258,7 @@ def run(places: Places, console: Console) -> None:
         made.mkdir(parents=True)
     console.print("writing a year of flights as Parquet, one file a month", highlight=False)
     rows_in = write_input(places.input)
-    built = build_archive(EXAMPLE, places.root)
+    built = build_package(EXAMPLE, places.root)
     console.print(f"packed {built.path.name}", highlight=False)
     with Daemon(places) as daemon:
         shutil.copy(built.path, places.home.packages)
