@@ -1,6 +1,7 @@
-"""The three kinds of ``cloacina.io/v1alpha1``, typed."""
+"""The kinds of ``cloacina.io/v1alpha1``, typed."""
 
 from cloaca.resources.columns import Column
+from cloaca.resources.ledger import TriggerLedger
 from cloaca.resources.meta import (
     API_VERSION,
     DEFAULT_NAMESPACE,
@@ -21,11 +22,19 @@ KINDS: tuple[type[CloacinaPackage] | type[Trigger] | type[WorkflowRun], ...] = (
     Trigger,
     WorkflowRun,
 )
+"""What people declare and look at."""
+
+STORED_KINDS: tuple[type[CloacinaPackage] | type[Trigger] | type[WorkflowRun] | type[TriggerLedger], ...] = (
+    *KINDS,
+    TriggerLedger,
+)
+"""Everything that a store keeps: also what only the operator writes."""
 
 __all__ = [
     "API_VERSION",
     "DEFAULT_NAMESPACE",
     "KINDS",
+    "STORED_KINDS",
     "CloacinaPackage",
     "Column",
     "ConcurrencyPolicy",
@@ -43,6 +52,7 @@ __all__ = [
     "TaskPhase",
     "TaskStatus",
     "Trigger",
+    "TriggerLedger",
     "TriggerSpec",
     "TriggerStatus",
     "WorkflowRun",

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from cloaca.resources import KINDS, Resource
+from cloaca.resources import STORED_KINDS, Resource
 from cloaca.resources.fielddocs import class_doc
 from cloaca.resources.meta import GROUP, VERSION
 from cloaca.resources.openapi import RULES, structural
@@ -93,7 +93,7 @@ def rendered() -> Mapping[str, str]:
     return {
         f"{GROUP}_{kind.PLURAL}.yaml": HEADER
         + yaml.safe_dump(definition(kind), sort_keys=False, width=110, allow_unicode=True)
-        for kind in KINDS
+        for kind in STORED_KINDS
     }
 
 

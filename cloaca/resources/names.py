@@ -35,6 +35,9 @@ ATTEMPT_ANNOTATION = "cloacina.io/attempt"
 CLUSTER_PACKAGE_LIMIT = 39
 """Characters of a package's name on a cluster: longer, and the name of a poller's pod no longer holds it whole."""
 
+TRIGGER_UID_LABEL = "cloacina.io/trigger-uid"
+"""On ledgers: the uid of the trigger whose keys they hold."""
+
 KEY_HASH_LENGTH = 10  # 50 bits: two keys of one trigger that collide are as good as never met
 SHORT_HASH_LENGTH = 6  # tells apart names that look alike once they are made valid
 
@@ -69,12 +72,30 @@ def trigger_object_name(package: str, trigger: str) -> str:
 
 def keyed_run_name(trigger_name: str, trigger_uid: str, key: str) -> str:
     """Of the run that a fire with a key makes: one name per trigger (its uid, not only its name) and key, ever."""
-    return _run_name(trigger_name, digest(trigger_uid, key, length=KEY_HASH_LENGTH))
+    return _run_name(trigger_name, key_hash(trigger_uid, key))
+
+
+def key_hash(trigger_uid: str, key: str) -> str:
+    """What stands for a key in the names of runs and in the ledger of the trigger."""
+    return digest(trigger_uid, key, length=KEY_HASH_LENGTH)
+
+
+def ledger_name(trigger_name: str, trigger_uid: str, segment: int) -> str:
+    """Of one part of a trigger's ledger."""
+    return _run_name(trigger_name, f"{digest(trigger_uid, length=KEY_HASH_LENGTH)}-{segment}")
 
 
 def tick_run_name(trigger_name: str, tick: int, index: int | None = None) -> str:
     """Of the run that a fire without a key makes; ``index`` counts the fires of one tick, None where it has one."""
     return _run_name(trigger_name, str(tick) if index is None else f"{tick}-{index}")
+
+
+def tick_of(trigger_name: str, run_name: str) -> int | None:
+    """The tick whose only fire made a run of that name; None: no such tick has that name."""
+    last = run_name.rpartition("-")[2]
+    if not (last.isascii() and last.isdigit()) or tick_run_name(trigger_name, int(last)) != run_name:
+        return None
+    return int(last)
 
 
 def manual_run_name(base: str, unique: str) -> str:

@@ -130,11 +130,9 @@ def _immutability(owner: type, said: Node) -> Node:
 @cache
 def _classes() -> dict[str, type]:
     """Every class that a definition may name."""
-    import cloaca.resources.package
-    import cloaca.resources.run
-    import cloaca.resources.trigger
+    from cloaca.resources import ledger, meta, package, run, trigger
 
-    modules = (cloaca.resources.meta, cloaca.resources.package, cloaca.resources.run, cloaca.resources.trigger)
+    modules = (meta, package, run, trigger, ledger)
     return {
         name: value
         for module in modules

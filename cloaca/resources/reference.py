@@ -1,11 +1,11 @@
-"""Write the reference page of the three kinds from their types: every field, condition, reason and column."""
+"""Write the reference page of the kinds from their types: every field, condition, reason and column."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from cloaca.resources import KINDS, Resource
+from cloaca.resources import STORED_KINDS, Resource
 from cloaca.resources.conditions import CONDITIONS
 from cloaca.resources.crds import CATEGORIES, object_schema
 from cloaca.resources.fielddocs import class_doc
@@ -17,7 +17,7 @@ INTRODUCTION = f"""\
 
 # Resources
 
-Three kinds of `{API_VERSION}`, all namespaced, all in the category `{CATEGORIES[0]}` (`kubectl get {CATEGORIES[0]}`).
+The kinds of `{API_VERSION}`, all namespaced, all in the category `{CATEGORIES[0]}` (`kubectl get {CATEGORIES[0]}`).
 A person writes `spec`; only programs write `status`. The same objects work in a cluster (`kubectl apply -f`) and on a
 laptop (`cloaca apply -f`); what is refused there is refused here. Samples: `manifests/samples/`.
 """
@@ -25,7 +25,7 @@ laptop (`cloaca apply -f`); what is refused there is refused here. Samples: `man
 
 def page() -> str:
     """The whole page, as Markdown."""
-    return "\n".join([INTRODUCTION, *(line for kind in KINDS for line in _kind(kind))])
+    return "\n".join([INTRODUCTION, *(line for kind in STORED_KINDS for line in _kind(kind))])
 
 
 def _kind(kind: type[Resource[Any, Any]]) -> Iterator[str]:
@@ -46,9 +46,10 @@ def _kind(kind: type[Resource[Any, Any]]) -> Iterator[str]:
         yield ""
         yield from (f"- {rule}" for rule in rules)
         yield ""
-    yield f"### {kind.KIND} conditions"
-    yield ""
-    for condition in CONDITIONS[kind.KIND]:
+    if kind.KIND in CONDITIONS:
+        yield f"### {kind.KIND} conditions"
+        yield ""
+    for condition in CONDITIONS.get(kind.KIND, ()):
         yield f"**{condition}** (good: {condition.good.value}): {condition.meaning}"
         yield ""
         yield from _table(("Reason", "Meaning"), ((f"`{reason}`", reason.meaning) for reason in condition.reasons))

@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 from cloaca.resources import Trigger, WorkflowRun
 from cloaca.resources.meta import Schema
+from cloaca.resources.run import TriggerReference
+from cloacina_operator.core.history import FinishedRun
 
 StatusT = TypeVar("StatusT", bound=Schema)
 
@@ -66,7 +68,15 @@ class CancelRun:
     name: str
 
 
-Action = Fetch | Inspect | CreateTrigger | EnsurePoller | StopPoller | StartRun | StopRun | CancelRun
+@dataclass(frozen=True, kw_only=True)
+class CollectRuns:
+    """Delete finished runs, after their keys stand in the ledger of the trigger; gone already: fine."""
+
+    runs: tuple[FinishedRun, ...]
+    trigger: TriggerReference | None  # None: no trigger that still exists fired them, so no key of them can fire
+
+
+Action = Fetch | Inspect | CreateTrigger | EnsurePoller | StopPoller | StartRun | StopRun | CancelRun | CollectRuns
 
 
 @dataclass(frozen=True, kw_only=True)

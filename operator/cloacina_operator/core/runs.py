@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, WorkflowRun
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
-from cloacina_operator.core.plan import Action, CancelRun, Plan, StartRun, StopRun
+from cloacina_operator.core.history import FinishedRun
+from cloacina_operator.core.plan import Action, CancelRun, CollectRuns, Plan, StartRun, StopRun
 
 RunPlan = Plan[RunStatus]
 
@@ -46,6 +47,8 @@ class ObservedRun:
     run: WorkflowRun
     digest: str | None  # of the archive to run; None: none is there (yet)
     missing: str = ""  # what is not there, where digest is None
+    fired_before: bool = False  # its key stands in the ledger of its trigger
+    keeper: bool = False  # the trigger that fired it exists, and decides what becomes of it once it has ended
     policy: ConcurrencyPolicy | None = None  # None: no trigger fired it
     siblings: tuple[Sibling, ...] = ()
     execution: Execution | None = None  # None: no process that we know of
@@ -62,8 +65,40 @@ def plan(observed: ObservedRun) -> RunPlan:
 
 
 def finished(observed: ObservedRun) -> RunPlan | None:
-    """A terminal phase is never overwritten."""
-    return Plan(status=observed.run.status) if observed.run.status.phase.finished else None
+    """A terminal phase is never overwritten; a run that no trigger keeps goes when its time is over."""
+    status, spec = observed.run.status, observed.run.spec
+    if not status.phase.finished:
+        return None
+    if observed.keeper or spec.ttl_seconds_after_finished is None:
+        return Plan(status=status)
+    run = ended(observed.run)
+    left = run.finished_at + timedelta(seconds=spec.ttl_seconds_after_finished) - observed.now
+    if left > timedelta(0):
+        return Plan(status=status, requeue_after=left)
+    return Plan(status=status, actions=(CollectRuns(runs=(run,), trigger=None),))
+
+
+def ended(run: WorkflowRun) -> FinishedRun:
+    """A run that has ended, as its collection sees it."""
+    seconds = run.spec.ttl_seconds_after_finished
+    created = run.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc)
+    return FinishedRun(
+        name=run.name,
+        uid=run.metadata.uid,
+        phase=run.status.phase,
+        finished_at=run.status.finished_at or created,
+        ttl=None if seconds is None else timedelta(seconds=seconds),
+        key=run.spec.key,
+        fire_id=run.spec.fire_id,
+    )
+
+
+def deduplicated(observed: ObservedRun) -> RunPlan | None:
+    """Its key had fired before, and the run of that is gone: whoever submitted it could not see that."""
+    if not observed.fired_before or observed.run.status.attempt or observed.execution is not None:
+        return None
+    said = f"key {observed.run.spec.key!r} had fired before: it stands in the ledger of the trigger"
+    return _closed(observed, observed.run.status, RunPhase.DEDUPLICATED, RunReason.DEDUPLICATED, said)
 
 
 def process_died(observed: ObservedRun) -> RunPlan | None:
@@ -188,6 +223,7 @@ def startable(observed: ObservedRun) -> RunPlan | None:
 
 RULES: tuple[Rule, ...] = (
     finished,
+    deduplicated,
     process_died,
     cancelled,
     overdue,

@@ -12,8 +12,10 @@ from cloaca.errors import DefinitionError
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ConditionStatus, Trigger, TriggerStatus
 from cloaca.resources.conditions import TriggerCondition, TriggerReason, set_condition, without_condition
 from cloaca.resources.package import TriggerEntry
+from cloaca.resources.run import TriggerReference
 from cloaca.resources.trigger import EffectiveSettings
-from cloacina_operator.core.plan import Plan
+from cloacina_operator.core.history import FinishedRun, to_collect
+from cloacina_operator.core.plan import CollectRuns, Plan
 
 TriggerPlan = Plan[TriggerStatus]
 
@@ -27,6 +29,7 @@ class ObservedTrigger:
     trigger: Trigger
     package: CloacinaPackage | None  # None: there is none of that name
     active_runs: tuple[str, ...] = ()
+    finished_runs: tuple[FinishedRun, ...] = ()
     older_twin: str | None = None  # name of an older Trigger for the same function
     poller_alive: bool = False
     now: datetime
@@ -74,7 +77,13 @@ def plan(observed: ObservedTrigger) -> TriggerPlan:
         "effective": effective,
         "active": observed.active_runs,
     }
-    return Plan(status=status.model_copy(update=changes))
+    due, after = to_collect(observed.trigger, observed.finished_runs, now)
+    fired_by = TriggerReference(name=observed.trigger.name, uid=observed.trigger.metadata.uid)
+    return Plan(
+        status=status.model_copy(update=changes),
+        actions=(CollectRuns(runs=due, trigger=fired_by),) if due else (),
+        requeue_after=after,
+    )
 
 
 def settings(observed: ObservedTrigger) -> EffectiveSettings | _Unfit:

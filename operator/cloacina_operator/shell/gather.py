@@ -13,16 +13,18 @@ from cloacina_operator.core.triggers import ObservedTrigger
 from cloacina_operator.executors.base import Executor
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
+from cloacina_operator.shell.ledgers import Ledgers
 
 
 class Gather:
     """Makes one observation from the store, the index, the executor and what became of archives."""
 
-    def __init__(self, *, store: Store, index: Index, executor: Executor, archives: Archives) -> None:
+    def __init__(self, *, store: Store, index: Index, executor: Executor, archives: Archives, ledgers: Ledgers) -> None:
         self._store = store
         self._index = index
         self._executor = executor
         self._archives = archives
+        self._ledgers = ledgers
 
     async def package(self, package: CloacinaPackage, now: datetime) -> ObservedPackage:
         """All about one package."""
@@ -47,6 +49,7 @@ class Gather:
             trigger=trigger,
             package=package,
             active_runs=self._index.unfinished_of(trigger),
+            finished_runs=self._index.finished_of(trigger),
             older_twin=self._index.older_twin(trigger),
             poller_alive=poller is not None and poller.failure is None and not poller.starting,
             now=now,
@@ -54,6 +57,8 @@ class Gather:
 
     async def run(self, run: WorkflowRun, now: datetime) -> ObservedRun:
         """All about one run."""
+        if run.status.phase.finished:
+            return ObservedRun(run=run, digest=None, keeper=self._index.keeps(run), now=now)
         digest, missing = await self._archive(run)
         trigger = None
         if run.spec.trigger_ref is not None:
@@ -63,6 +68,7 @@ class Gather:
             run=run,
             digest=digest,
             missing=missing,
+            fired_before=await self._ledgers.fired_before(run),
             policy=None if effective is None else effective.concurrency_policy,
             siblings=self._index.siblings(run),
             execution=self._executor.execution(run.ref),

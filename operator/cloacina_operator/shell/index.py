@@ -1,6 +1,6 @@
-"""What must be known of other objects to decide about one: who belongs to whom, and which runs are unfinished.
+"""What must be known of other objects to decide about one: who belongs to whom, which runs go on, which have ended.
 
-Fed by the store's changes. Keeps of a finished run nothing.
+Fed by the store's changes. Keeps of a finished run what its collection needs, no more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 
 from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
 from cloaca.store import Store
-from cloacina_operator.core.runs import Sibling
+from cloacina_operator.core.history import FinishedRun
+from cloacina_operator.core.runs import Sibling, ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +33,24 @@ class Index:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._runs: dict[Ref, _Unfinished] = {}
+        self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, Trigger] = {}
 
     async def load(self) -> list[Ref]:
-        """Read everything afresh; returns what there is to look at: all but the finished runs."""
+        """Read everything afresh; returns what there is to look at: all but the finished runs that a trigger keeps."""
         runs = await self._store.list(WorkflowRun)
         triggers = await self._store.list(Trigger)
         packages = await self._store.list(CloacinaPackage)
         self._runs = {run.ref: _unfinished(run) for run in runs if not run.status.phase.finished}
         self._triggers = {trigger.ref: trigger for trigger in triggers}
-        return [*(package.ref for package in packages), *self._triggers, *self._runs]
+        self._ended = {}
+        alone = []
+        for run in runs:
+            if run.status.phase.finished:
+                self._keep_ended(run)
+                if run.spec.ttl_seconds_after_finished is not None:
+                    alone.append(run.ref)
+        return [*(package.ref for package in packages), *self._triggers, *self._runs, *alone]
 
     async def saw(self, ref: Ref) -> list[Ref]:
         """``ref`` changed: take note, and return all whose decision may be another one now."""
@@ -49,6 +58,8 @@ class Index:
             return self._saw_run(ref, await self._store.get(WorkflowRun, ref.name, ref.namespace))
         if ref.kind == Trigger.KIND:
             return self._saw_trigger(ref, await self._store.get(Trigger, ref.name, ref.namespace))
+        if ref.kind != CloacinaPackage.KIND:
+            return []
         affected = [ref]
         affected += [trigger.ref for trigger in self.triggers_of(ref)]
         affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and not run.started]
@@ -56,21 +67,33 @@ class Index:
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
         before = self._runs.pop(ref, None)
+        if run is None:
+            for kept in self._ended.values():
+                kept.pop(ref, None)
+        elif run.status.phase.finished:
+            self._keep_ended(run)
         if run is not None and not run.status.phase.finished:
             after = self._runs[ref] = _unfinished(run)
             if before is not None or after.trigger is None:
                 return [ref]
             return [ref, Ref(Trigger.KIND, ref.namespace, after.trigger)]
         if before is None:
-            return [ref]
+            by = None if run is None else run.spec.trigger_ref
+            return [ref] if by is None else [ref, Ref(Trigger.KIND, ref.namespace, by.name)]
         affected = [ref, *(run.ref for run in self._runs.values() if not run.started)]  # a slot, or a turn, came free
         if before.trigger is not None:
             affected.append(Ref(Trigger.KIND, ref.namespace, before.trigger))
         return affected
 
+    def _keep_ended(self, run: WorkflowRun) -> None:
+        if run.spec.trigger_ref is not None:
+            self._ended.setdefault(run.spec.trigger_ref.uid, {})[run.ref] = ended(run)
+
     def _saw_trigger(self, ref: Ref, trigger: Trigger | None) -> list[Ref]:
         before = self._triggers.pop(ref, None)
         affected = [ref]
+        if before is not None and (trigger is None or trigger.metadata.uid != before.metadata.uid):
+            self._ended.pop(before.metadata.uid, None)
         if trigger is not None:
             self._triggers[ref] = trigger
         if before is None or trigger is None:  # twins, and the package that looks which triggers there are
@@ -97,6 +120,16 @@ class Index:
         """Names of the trigger's unfinished runs, oldest first."""
         runs = [run for run in self._runs.values() if run.trigger_uid == trigger.metadata.uid]
         return tuple(run.ref.name for run in sorted(runs, key=lambda run: (run.created, run.ref.name)))
+
+    def finished_of(self, trigger: Trigger) -> tuple[FinishedRun, ...]:
+        """The trigger's finished runs."""
+        return tuple(self._ended.get(trigger.metadata.uid, {}).values())
+
+    def keeps(self, run: WorkflowRun) -> bool:
+        """Whether the trigger that fired ``run`` exists."""
+        by = run.spec.trigger_ref
+        trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
+        return by is not None and trigger is not None and trigger.metadata.uid == by.uid
 
     def siblings(self, run: WorkflowRun) -> tuple[Sibling, ...]:
         """The other unfinished runs of the trigger that fired ``run``."""

@@ -11,12 +11,15 @@ from typing import Any, TypeVar
 from typing_extensions import assert_never
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
-from cloaca.resources import CloacinaPackage, Ref, Resource, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, Trigger, WorkflowRun
+from cloaca.resources.run import TriggerReference
 from cloaca.store import Store
 from cloacina_operator.core import packages, runs, triggers
+from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.plan import (
     Action,
     CancelRun,
+    CollectRuns,
     CreateTrigger,
     EnsurePoller,
     Fetch,
@@ -30,6 +33,7 @@ from cloacina_operator.executors.base import Executor
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.gather import Gather
 from cloacina_operator.shell.index import Index
+from cloacina_operator.shell.ledgers import Ledgers
 from cloacina_operator.shell.queue import Queue
 
 log = logging.getLogger("cloacina.reconcile")
@@ -60,7 +64,8 @@ class Reconciler:
         self._index = index
         self._queue = queue
         self._now = now
-        self._gather = Gather(store=store, index=index, executor=executor, archives=archives)
+        self._ledgers = Ledgers(store)
+        self._gather = Gather(store=store, index=index, executor=executor, archives=archives, ledgers=self._ledgers)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -127,7 +132,9 @@ class Reconciler:
             return await self._reconcile_package(ref)
         if ref.kind == Trigger.KIND:
             return await self._reconcile_trigger(ref)
-        return await self._reconcile_run(ref)
+        if ref.kind == WorkflowRun.KIND:
+            return await self._reconcile_run(ref)
+        return None
 
     async def _reconcile_package(self, ref: Ref) -> timedelta | None:
         package = await self._store.get(CloacinaPackage, ref.name, ref.namespace)
@@ -151,7 +158,7 @@ class Reconciler:
             return None
         if run.status.phase.finished:
             self._executor.forget_run(ref)
-            return None
+            return await self._carry_out(run, runs.plan(await self._gather.run(run, self._now())), None)
         package = None
         if run.spec.package_ref is not None:
             package = await self._store.get(CloacinaPackage, run.spec.package_ref.name, ref.namespace)
@@ -175,6 +182,8 @@ class Reconciler:
                 await self._executor.stop_run(run.ref)
             case CancelRun(name=name):
                 await self._cancel(name, namespace)
+            case CollectRuns(runs=collected, trigger=fired_by):
+                await self._collect(collected, fired_by, namespace)
             case CreateTrigger(trigger=trigger):
                 await self._create_trigger(trigger)
             case _ if package is None:
@@ -206,6 +215,16 @@ class Reconciler:
                 )
         except NotFound:
             log.info("%s: its package was deleted meanwhile", trigger.ref)
+
+    async def _collect(
+        self, collected: tuple[FinishedRun, ...], trigger: TriggerReference | None, namespace: str
+    ) -> None:
+        """Keys first, and the runs when the keys are durable: a crash in between repeats, and forgets nothing."""
+        keys = [run.key for run in collected if run.key is not None and run.phase is not RunPhase.DEDUPLICATED]
+        if trigger is not None and keys:
+            await self._ledgers.enter(trigger, namespace, keys)
+        for run in collected:
+            await self._store.delete(Ref(WorkflowRun.KIND, namespace, run.name), uid=run.uid)
 
     async def _cancel(self, name: str, namespace: str) -> None:
         run = await self._store.get(WorkflowRun, name, namespace)

@@ -61,6 +61,7 @@ def test_writing_puts_everything_in_its_place(tmp_path: Path) -> None:
     main([str(tmp_path / "crds")])
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
         "crds/cloacina.io_cloacinapackages.yaml",
+        "crds/cloacina.io_triggerledgers.yaml",
         "crds/cloacina.io_triggers.yaml",
         "crds/cloacina.io_workflowruns.yaml",
         "docs/reference/resources.md",
