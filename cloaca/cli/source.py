@@ -36,8 +36,7 @@ def archive_bytes(path: Path, scratch: Path, limits: Limits) -> bytes:
     if path.is_dir():
         from cloaca.packages.build import build_package
 
-        built: Path = build_package(path, scratch).path
-        return built.read_bytes()
+        return build_package(path, scratch).path.read_bytes()
     try:
         with path.open("rb") as file:
             return file.read(limits.packed_bytes + 1)

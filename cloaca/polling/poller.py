@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 from cloaca.authoring.duration import parse_duration
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreUnavailable
 from cloaca.polling import schedule, tick
+from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.workers import PollFailed, StartWorker, Workers
 from cloaca.resources.names import tick_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
-from cloaca.resources.run import WorkflowRun
+from cloaca.resources.run import TriggerReference, WorkflowRun
 from cloaca.resources.trigger import (
     ConcurrencyPolicy,
     EffectiveSettings,
@@ -49,6 +50,7 @@ class _Entry:
 
     trigger: Trigger  # as last seen in the store
     status: TriggerStatus  # with our half ahead of the store's by what is not written yet
+    fired: FiredKeys  # a stale view does no harm: the operator looks again before it starts a run
     active: set[str] = field(default_factory=set)  # unfinished runs
     unwritten: list[Tick] = field(default_factory=list)
     written_at: float = float("-inf")
@@ -147,7 +149,9 @@ class Poller:
             self._forget(trigger.name)  # deleted and made again: another trigger, with a history of its own
             entry = None
         if entry is None:
-            entry = _Entry(trigger=trigger, status=_resumed(trigger, runs))
+            by = TriggerReference(name=trigger.name, uid=trigger.metadata.uid)
+            fired = FiredKeys(self._store, by, self._namespace)
+            entry = _Entry(trigger=trigger, status=_resumed(trigger, runs), fired=fired)
             entry.active = {run.name for run in runs if _fired_by(run, trigger) and not run.status.phase.finished}
             self._entries[trigger.name] = entry
             self._plan(entry, first=True)
@@ -321,7 +325,12 @@ class Poller:
     async def _finish(self, entry: _Entry, pending: PendingTick, submitted: list[str], duplicates: list[str]) -> None:
         """Make those runs of ``pending`` that do not exist yet, and count the tick as done."""
         made: list[str] = []
+        if any(fire.key is not None for fire in pending.fires):
+            await self._persistently(entry.fired.refresh)
         for fire in pending.fires:
+            if fire.key is not None and fire.key in entry.fired:
+                duplicates.append(fire.name)
+                continue
             name, ours = await self._persistently(partial(self._create, entry.trigger, pending, fire))
             if ours:
                 made.append(name)

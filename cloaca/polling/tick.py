@@ -104,7 +104,7 @@ def fired_tick(*, time: datetime, duration: float, submitted: Sequence[str], dup
         reason = f"{len(duplicates)} of the fires had run before" if duplicates else ""
         outcome = TickOutcome.FIRED
     else:
-        outcome, reason = TickOutcome.DEDUPLICATED, f"run {duplicates[0]} exists already"
+        outcome, reason = TickOutcome.DEDUPLICATED, f"key fired before: run {duplicates[0]}"
     return Tick(
         time=time, duration_ms=_milliseconds(duration), outcome=outcome, reason=reason, runs=tuple(submitted)[:100]
     )
