@@ -43,6 +43,10 @@ class PackageError(CloacaError):
     """An archive, its manifest or its code cannot be used; each subclass says at which step."""
 
 
+class BuildError(PackageError, ValueError):
+    """The folder cannot be packed: its files, or what its pyproject.toml says; the message says what to add."""
+
+
 class ArchiveError(PackageError, ValueError):
     """The bytes are no usable archive: not a tar, truncated, unsafe paths, over a limit."""
 

@@ -15,12 +15,10 @@ import sys
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from cloaca.authoring.registry import Registry
-from cloaca.errors import LoadError
-from cloaca.packages.inventory import inventory_of
-from cloaca.packages.load import load_package
+from cloaca.packages.inspection import import_answer
 
 THREADS = 256
 TASKS_AT_ONCE = 4
@@ -32,12 +30,10 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
-    try:
-        registry = load_package(Path(package["root"]), package["entry_module"])
-    except LoadError as error:
-        _answer(answers, {"failed": str(error), "traceback": error.traceback_text})
+    registry, told = import_answer(Path(package["root"]), package["entry_module"])
+    _answer(answers, told)
+    if registry is None:
         _leave(1)
-    _answer(answers, {"loaded": inventory_of(registry).to_json()})
     job = json.loads(sys.stdin.readline() or "null")
     if job is None:
         _leave(0)
@@ -59,7 +55,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _leave(code: int) -> None:
+def _leave(code: int) -> NoReturn:
     """Without waiting for threads of user code."""
     sys.stdout.flush()
     sys.stderr.flush()

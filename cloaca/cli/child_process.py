@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloaca.cli.daemon import isolation
 from cloaca.errors import LoadError
+from cloaca.packages.inspection import IMPORT_TIMEOUT, crashed, how_it_ended, inventory_in, isolation, timed_out
 from cloaca.packages.inventory import Inventory
 
-IMPORT_TIMEOUT = 60.0  # seconds
 LONGEST_LINE = 64 * 1024 * 1024
 
 
@@ -72,20 +71,7 @@ async def _imported(process: asyncio.subprocess.Process, package: dict[str, str]
     try:
         line = await asyncio.wait_for(process.stdout.readline(), IMPORT_TIMEOUT)
     except asyncio.TimeoutError:
-        raise LoadError(f"the import took longer than {IMPORT_TIMEOUT:g} s and was stopped") from None
+        raise timed_out(IMPORT_TIMEOUT) from None
     if not line:
-        raise LoadError(f"the import ended its process ({how_it_ended(await process.wait())}) without an answer")
-    answer = json.loads(line)
-    if "failed" in answer:
-        raise LoadError(answer["failed"], answer["traceback"])
-    return Inventory.from_json(answer["loaded"])
-
-
-def how_it_ended(code: int) -> str:
-    """``exit code 3``, ``signal 9 (SIGKILL)``."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"signal {-code}"
+        raise crashed(await process.wait())
+    return inventory_in(json.loads(line))

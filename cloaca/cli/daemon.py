@@ -13,6 +13,7 @@ import typer
 
 from cloaca.cli.session import Session, command, commands
 from cloaca.errors import CloacaError
+from cloaca.packages.inspection import isolation
 
 app = commands()
 
@@ -72,8 +73,3 @@ def daemon_arguments(
         arguments += ["--watch-dir", str(folder)]
     arguments += [] if log_level is None else ["--log-level", log_level.value]
     return arguments + ([] if log_format is None else ["--log-format", log_format.value])
-
-
-def isolation() -> list[str]:
-    """Options of Python that keep the modules of the current folder from standing in for installed ones."""
-    return ["-P"] if sys.version_info >= (3, 11) else []

@@ -20,11 +20,9 @@ from cloaca.packages.agreement import check_registered
 from cloaca.packages.archive import Archive, Limits, unpack
 from cloaca.packages.build import build_package
 from cloaca.packages.examine import Examined, Step, examine
-from cloaca.packages.inspection import inspect_package
+from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
 
 app = commands()
-
-IMPORT_TIMEOUT = 60.0  # seconds, as the daemon's
 
 
 @command(app, "pack")

@@ -171,7 +171,7 @@ class _Reading:
             if str(parent) in self.contents:
                 raise ArchiveError(f"{path}: stands below {parent}, which is a file; {_ADVICE}")
             self._folders.add(str(parent))
-        _check_shadowing(path)
+        check_shadowing(path)
         self.contents.setdefault(path, b"")
         return path
 
@@ -234,7 +234,7 @@ def _safe_path(name: str) -> str | None:
     return "/".join(parts) or None
 
 
-def _check_shadowing(path: str) -> None:
+def check_shadowing(path: str) -> None:
     """Refuse modules at the root or in ``vendor/`` that take the place of one of the standard library."""
     parts = path.split("/")
     if parts[0] == VENDOR:

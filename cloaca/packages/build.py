@@ -1,40 +1,45 @@
-"""Make an archive of a folder: the same files give the same bytes on every machine. Deploys nothing."""
+"""Pack a folder into an archive: the same files give the same bytes, on every machine.
+
+What is packed: the entry package (or module), and ``vendor/``. It is imported once, in a process of its own, from a
+copy of exactly those files, so what is missing in the archive is missing here already.
+"""
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import io
 import json
 import os
+import platform
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cloaca.errors import LoadError, PackageError
-from cloaca.packages.agreement import resolve_workflow
-from cloaca.packages.archive import digest_of, read_archive
+from cloaca.errors import AgreementError, ArchiveError, BuildError
+from cloaca.packages.agreement import check_registered
+from cloaca.packages.archive import Limits, check_shadowing, digest_of, read_archive
 from cloaca.packages.faults import MANIFEST_NAME
-from cloaca.packages.inspection import inspect_package
+from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
 from cloaca.packages.inventory import Inventory, TriggerItem
 from cloaca.packages.load import VENDOR
-from cloaca.packages.manifest import FORMAT_VERSION, TARGETS
+from cloaca.packages.manifest import FORMAT_VERSION, TARGETS, parse_manifest
 from cloaca.packages.nearest import did_you_mean
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from cloaca.packages.project import PROJECT_NAME, Project, read_project
+from cloaca.packages.versions import satisfies, specifier_fault
 
 SUFFIX = ".cloacina"
-IMPORT_TIMEOUT = 60.0  # seconds
-_LEFT_OUT = ("__pycache__", ".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache")
-_LEFT_OUT_ENDINGS = (".pyc", ".pyo", SUFFIX)
-_FIRST_MOMENT = 315_532_800  # 1980-01-01, where neither SOURCE_DATE_EPOCH nor anything else says when
+EPOCH = 315_532_800
+"""1980-01-01: the time of everything in an archive, unless SOURCE_DATE_EPOCH says another one."""
+
+_NATIVE = (".so", ".dylib", ".pyd")
+_LEFT_OUT = ("__pycache__",)
+_LEFT_OUT_ENDINGS = (".pyc", ".pyo", ".dist-info", ".egg-info")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,167 +48,224 @@ class Built:
 
     path: Path
     digest: str
+    """``sha256:…`` of its bytes."""
     warnings: tuple[str, ...] = ()
 
 
-def build_package(folder: Path, output: Path) -> Built:
-    """Pack ``folder`` into ``output``: a file where that ends in .cloacina, else a folder, which is made if need be.
+def build_package(folder: Path, output: Path, limits: Limits | None = None) -> Built:
+    """Pack ``folder`` into ``output``: a file if it ends in ``.cloacina``, else a folder, which is made.
 
-    Raises PackageError where pyproject.toml, the code or what they say together would not be accepted.
+    The archive appears there whole or not at all. Raises PackageError: BuildError for the folder and its
+    ``pyproject.toml``, LoadError for the import, ManifestError, AgreementError, ArchiveError.
     """
-    project = _project(folder)
-    settings = project["tool"]["cloaca"]
-    entry_module = str(settings["entry_module"])
-    files = _files(folder, entry_module)
-    with tempfile.TemporaryDirectory(prefix="cloaca-") as scratch:  # the import must see what the archive will hold
-        for path, data in files.items():
-            (Path(scratch) / path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(scratch) / path).write_bytes(data)
-        try:
-            inventory = inspect_package(Path(scratch), entry_module, IMPORT_TIMEOUT)
-        except LoadError as error:
-            raise LoadError(f"{folder}: {error}\n{error.traceback_text}".rstrip(), error.traceback_text) from error
-    manifest, warnings = _manifest(folder, project, inventory, files)
-    data = _tar({MANIFEST_NAME: json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n", **files})
-    read = read_archive(data)  # refuses what a daemon would refuse
-    name = f"{read.manifest.name}-{read.manifest.version}{SUFFIX}"
-    target = output if output.suffix == SUFFIX and not output.is_dir() else output / name
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")  # a daemon may watch the folder
-        partial.write_bytes(data)
-        partial.replace(target)
-    except OSError as error:
-        raise PackageError(f"{target} cannot be written: {error.strerror or error}") from error
-    return Built(path=target, digest=digest_of(data), warnings=warnings)
+    project = read_project(folder)
+    _check_python(project)
+    files = _files(folder, project.entry_module)
+    inventory = _imported(files, project)
+    epoch = _epoch()
+    manifest = parse_manifest(_manifest(project, inventory, files, epoch))
+    report = check_registered(manifest, inventory)
+    if report.disagreements:
+        raise AgreementError("\n".join(str(disagreement) for disagreement in report.disagreements))
+    data = _packed({MANIFEST_NAME: manifest.to_json_bytes(), **files}, epoch)
+    read_archive(data, limits)  # nobody shall accept what a daemon would refuse
+    path = output if output.suffix == SUFFIX else output / f"{manifest.name}-{manifest.version}{SUFFIX}"
+    _write(path, data)
+    return Built(path=path, digest=digest_of(data), warnings=(*_unpacked_needs(project, files), *report.warnings))
 
 
-def _project(folder: Path) -> Mapping[str, Any]:
-    path = folder / "pyproject.toml"
-    try:
-        project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PackageError(
-            f"{path}: {error.strerror or error}: a package is a folder with a pyproject.toml; `cloaca new` makes one"
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PackageError(f"{path}: {error}") from error
-    faults = [
-        f"{path}: {where} is missing"
-        for where in ("project.name", "project.version", "tool.cloaca.entry_module")
-        if not isinstance(_at(project, where), str)
-    ]
-    if faults:
-        raise PackageError("\n".join(faults))
-    return project
+def _check_python(project: Project) -> None:
+    release = tuple(sys.version_info[:3])
+    if specifier_fault(project.requires_python) is None and not satisfies(release, project.requires_python):
+        raise BuildError(
+            f"{PROJECT_NAME}: requires-python is {project.requires_python!r}, but this is Python "
+            f"{'.'.join(map(str, release))}: pack it with a Python that can import it"
+        )
 
 
-def _at(project: Mapping[str, Any], where: str) -> Any:
-    found: Any = project
-    for step in where.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return found
+# --- files --------------------------------------------------------------------------------------------------------
 
 
 def _files(folder: Path, entry_module: str) -> dict[str, bytes]:
-    """Path in the archive → content: the package or module at the top of ``entry_module``, and vendor/, sorted."""
+    """Path in the archive → content, of the entry package and of ``vendor/``."""
     top = entry_module.partition(".")[0]
-    found: dict[str, bytes] = {}
-    module = folder / f"{top}.py"
-    if not (folder / top).is_dir() and not module.is_file():
-        raise PackageError(f"{folder}: there is neither {top}/ nor {top}.py, though entry_module is {entry_module!r}")
-    if module.is_file() and not (folder / top).is_dir():
-        found[module.name] = module.read_bytes()
-    for part in (top, VENDOR):
-        for path in sorted((folder / part).rglob("*")):
-            inside = path.relative_to(folder)
-            if path.is_file() and path.suffix not in _LEFT_OUT_ENDINGS and not set(inside.parts) & set(_LEFT_OUT):
-                found[inside.as_posix()] = path.read_bytes()
+    for base in (folder, folder / "src"):
+        if (base / top / "__init__.py").is_file() or (base / f"{top}.py").is_file():
+            break
+    else:
+        raise BuildError(
+            f"{folder} has neither {top}/__init__.py nor {top}.py, nor below src/: entry_module of {PROJECT_NAME} is "
+            f"{entry_module!r}; name the module with the tasks and triggers"
+        )
+    found = _read(base, [base / top] if (base / top).is_dir() else [base / f"{top}.py"])
+    if (folder / VENDOR).is_dir():
+        found |= _read(folder, [folder / VENDOR])
+    for path in found:
+        check_shadowing(path)
     return dict(sorted(found.items()))
 
 
-def _manifest(
-    folder: Path, project: Mapping[str, Any], inventory: Inventory, files: Mapping[str, bytes]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(manifest.json, warnings). Names come from the decorators, the rest from pyproject.toml."""
-    about, settings = project["project"], project["tool"]["cloaca"]
-    stated = {entry.get("name"): entry for entry in settings.get("triggers", ())}
+def _read(base: Path, starts: Iterable[Path]) -> dict[str, bytes]:
+    """Contents below ``starts`` by their paths relative to ``base``. A link to a file in it is packed as that file."""
+    home = base.resolve()
+    found: dict[str, bytes] = {}
+    waiting = list(starts)
+    while waiting:
+        path = waiting.pop()
+        if path.name.startswith(".") or path.name in _LEFT_OUT or path.name.endswith(_LEFT_OUT_ENDINGS):
+            continue
+        if path.is_symlink() and not (path.resolve().is_relative_to(home) and path.is_file()):
+            raise BuildError(f"{path}: is a link to a folder or out of {base}: replace it by what it names")
+        try:
+            if path.is_dir():
+                waiting += path.iterdir()
+            elif path.is_file():
+                found[path.relative_to(base).as_posix()] = path.read_bytes()
+            else:
+                raise BuildError(f"{path}: is neither file nor folder: remove it, or keep it elsewhere")
+        except OSError as error:
+            raise BuildError(f"{path} cannot be read: {error.strerror or error}") from error
+    return found
+
+
+def _imported(files: Mapping[str, bytes], project: Project) -> Inventory:
+    with tempfile.TemporaryDirectory(prefix="cloaca-") as folder:
+        root = Path(folder) / "package"
+        for path, content in files.items():
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        return inspect_package(root, project.entry_module, IMPORT_TIMEOUT)
+
+
+# --- the manifest -------------------------------------------------------------------------------------------------
+
+
+def _manifest(project: Project, inventory: Inventory, files: Mapping[str, bytes], epoch: int) -> bytes:
+    """The manifest's bytes; whether its values are good is for its rules. Raises BuildError."""
+    package: dict[str, Any] = {"name": project.name, "version": project.version}
+    if project.description is not None:
+        package["description"] = project.description
+    document = {
+        "format_version": FORMAT_VERSION,
+        "package": {**package, "fingerprint": _fingerprint(files), "targets": _targets(files)},
+        "language": "python",
+        "python": {"requires_python": project.requires_python, "entry_module": project.entry_module},
+        "tasks": [
+            {
+                "id": task.id,
+                "function": task.function,
+                "dependencies": list(task.dependencies),
+                **({"description": task.description} if task.description else {}),
+                "retries": task.retries,
+                **({} if task.timeout_seconds is None else {"timeout_seconds": task.timeout_seconds}),
+            }
+            for workflow in inventory.workflows
+            for task in workflow.tasks
+        ],
+        "triggers": _triggers(project, inventory),
+        "created_at": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return json.dumps(document).encode()
+
+
+def _triggers(project: Project, inventory: Inventory) -> list[dict[str, Any]]:
+    """One entry for each trigger that the code registers, with what its table states. Raises BuildError."""
     names = [item.name for item in inventory.triggers]
-    unknown = [
-        f"{folder / 'pyproject.toml'}: [[tool.cloaca.triggers]] names {name!r}, which no decorator in the code "
-        f"registers{did_you_mean(str(name), names) or '; it has: ' + (', '.join(names) or 'none')}"
-        for name in stated
+    known = ", ".join(names) or "none"
+    faults = [
+        f"{PROJECT_NAME}: [[tool.cloaca.triggers]] has a table for {name!r}, but the code has no such trigger"
+        f"{did_you_mean(name, names) or f'; it has: {known}'}"
+        for name in project.triggers
         if name not in names
     ]
-    if unknown:
-        raise PackageError("\n".join(unknown))
-    triggers = [_trigger(item, stated.get(item.name, {}), inventory, str(about["name"])) for item in inventory.triggers]
-    package: dict[str, Any] = {"name": about["name"], "version": about["version"]}
-    if about.get("description"):
-        package["description"] = about["description"]
-    package |= {"fingerprint": _fingerprint(files), "targets": list(TARGETS)}
-    tasks = [
-        {
-            "id": task.id,
-            "function": task.function,
-            "dependencies": list(task.dependencies),
-            **({"description": task.description} if task.description else {}),
+    entries = []
+    for item in inventory.triggers:
+        stated = project.triggers.get(item.name, {})
+        workflow = stated.get("workflow", item.workflow) or _only_workflow(inventory)
+        if workflow is None:
+            faults.append(_workflow_untold(item, inventory, has_table=item.name in project.triggers))
+        entry = {
+            "name": item.name,
+            "trigger_type": stated.get("trigger_type", "python"),
+            "workflow": workflow,
+            "poll_interval": stated.get("poll_interval", item.poll_interval),
+            "allow_concurrent": stated.get("allow_concurrent", item.allow_concurrent),
         }
-        for workflow in inventory.workflows
-        for task in workflow.tasks
-    ]
-    return {
-        "format_version": FORMAT_VERSION,
-        "package": package,
-        "language": "python",
-        "python": {
-            "requires_python": about.get("requires-python", ">=3.10"),
-            "entry_module": settings["entry_module"],
-        },
-        "tasks": tasks,
-        "triggers": triggers,
-        "created_at": datetime.fromtimestamp(_moment(), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }, ()
+        entries.append({**entry, "config": stated["config"]} if "config" in stated else entry)
+    if faults:
+        raise BuildError("\n".join(faults))
+    return entries
 
 
-def _trigger(item: TriggerItem, stated: Mapping[str, Any], inventory: Inventory, package: str) -> dict[str, Any]:
-    known = inventory.task_ids_by_workflow()
-    workflow = stated.get("workflow") or item.workflow
-    if workflow is None and len(known) == 1:
-        workflow = next(iter(known))
-    if workflow is None or resolve_workflow(str(workflow), package, known) is None:
-        said = "does not say which workflow it fires" if workflow is None else f"fires {workflow!r}, which is none"
-        raise PackageError(
-            f"trigger {item.name!r} {said}; the package has: {', '.join(known) or 'none'}. "
-            f"Write workflow = … for it under [[tool.cloaca.triggers]] in pyproject.toml"
-        )
-    return {
-        "name": item.name,
-        "trigger_type": "python",
-        "workflow": workflow,
-        "poll_interval": stated.get("poll_interval", item.poll_interval),
-        "allow_concurrent": stated.get("allow_concurrent", item.allow_concurrent),
-        **({"config": stated["config"]} if "config" in stated else {}),
-    }
+def _only_workflow(inventory: Inventory) -> str | None:
+    return inventory.workflows[0].name if len(inventory.workflows) == 1 else None
+
+
+def _workflow_untold(item: TriggerItem, inventory: Inventory, *, has_table: bool) -> str:
+    known = ", ".join(workflow.name for workflow in inventory.workflows) or "none"
+    example = inventory.workflows[0].name if inventory.workflows else "my_workflow"
+    where = "its table" if has_table else f'a table [[tool.cloaca.triggers]] with name = "{item.name}"'
+    place = "" if item.place is None else f" ({item.place})"
+    return (
+        f"trigger {item.name!r}{place} does not say which workflow it fires (the package has: {known}): add the line "
+        f'workflow = "{example}" to {where} in {PROJECT_NAME}'
+    )
 
 
 def _fingerprint(files: Mapping[str, bytes]) -> str:
     whole = hashlib.sha256()
-    for path, data in files.items():
-        whole.update(f"{path}\0{len(data)}\0".encode() + data)
+    for path, content in files.items():
+        whole.update(f"{hashlib.sha256(content).hexdigest()}  {path}\n".encode())
     return f"sha256:{whole.hexdigest()}"
 
 
-def _moment() -> int:
-    given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(given) if given.isascii() and given.isdigit() else _FIRST_MOMENT
+def _targets(files: Mapping[str, bytes]) -> list[str]:
+    """Every target; only this machine's where the archive holds compiled code."""
+    if not any(path.endswith(_NATIVE) for path in files):
+        return list(TARGETS)
+    system = {"linux": "linux", "darwin": "macos"}.get(sys.platform, sys.platform)
+    machine = {"aarch64": "arm64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    return [f"{system}-{machine}"]
 
 
-def _tar(files: Mapping[str, bytes]) -> bytes:
+def _unpacked_needs(project: Project, files: Mapping[str, bytes]) -> list[str]:
+    if not project.dependencies or any(path.startswith(f"{VENDOR}/") for path in files):
+        return []
+    said = f"{PROJECT_NAME}: dependencies are not packed ({', '.join(project.dependencies)}): put them into {VENDOR}/ "
+    return [f"{said}(pip install --target {VENDOR} …), or run the package where they are installed"]
+
+
+# --- bytes --------------------------------------------------------------------------------------------------------
+
+
+def _epoch() -> int:
+    stated = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not stated:
+        return EPOCH
+    if not (stated.isascii() and stated.isdigit()) or int(stated) > 253_402_300_799:
+        raise BuildError(f"SOURCE_DATE_EPOCH is {stated!r}, but must be a number of seconds since 1970; or unset it")
+    return int(stated)
+
+
+def _packed(files: Mapping[str, bytes], epoch: int) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:bz2", format=tarfile.PAX_FORMAT) as tar:
-        for path, data in files.items():
-            member = tarfile.TarInfo(path)
-            member.size, member.mode, member.mtime = len(data), 0o644, _moment()
-            tar.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path, content in files.items():
+            info = tarfile.TarInfo(path)
+            info.size, info.mode, info.mtime = len(content), 0o644, epoch
+            tar.addfile(info, io.BytesIO(content))
+    return bz2.compress(buffer.getvalue(), 9)
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Import a package in a process of its own and hear what it registered. This process runs none of its code."""
+"""Import an unpacked package in a process of its own, and say what it registered. Runs nothing of it in this one."""
 
 from __future__ import annotations
 
@@ -12,72 +12,96 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cloaca.authoring.registry import Registry
 from cloaca.errors import ImportCrashed, ImportTimedOut, LoadError
 from cloaca.packages.inventory import Inventory, inventory_of
 from cloaca.packages.load import load_package
 
+IMPORT_TIMEOUT = 60.0  # seconds
 
-def inspect_package(root: Path, entry_module: str, timeout: float) -> Inventory:
-    """What importing ``entry_module`` from ``root`` registers.
 
-    What the package prints goes to standard error. Raises LoadError where the import fails, takes longer than
-    ``timeout`` seconds or ends the process; the process and all that it started are gone then.
+def inspect_package(root: Path, entry_module: str, timeout: float = IMPORT_TIMEOUT) -> Inventory:
+    """What importing ``entry_module`` from ``root`` registers. What it prints goes to standard error.
+
+    The process is gone at the end, with all that it started. Raises LoadError: ImportTimedOut after ``timeout``
+    seconds, ImportCrashed where the import ended its process.
     """
-    with tempfile.TemporaryFile() as answers:  # a pipe would hold 64 KiB, and the writer up
+    with tempfile.TemporaryDirectory(prefix="cloaca-") as folder:
+        answer = Path(folder) / "answer.json"  # not a pipe: what user code leaves running could keep that one open
+        command = [sys.executable, *isolation(), "-m", "cloaca.packages.inspection", str(root), entry_module]
         process = subprocess.Popen(
-            [sys.executable, "-m", "cloaca.packages.inspection", str(root), entry_module, str(answers.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr.fileno() if _has_descriptor() else subprocess.DEVNULL,
-            pass_fds=(answers.fileno(),),
-            start_new_session=True,  # a group that can be ended whole
+            [*command, str(answer)], stdin=subprocess.DEVNULL, stdout=_standard_error(), start_new_session=True
         )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise ImportTimedOut(f"the import took longer than {timeout:g} s and was stopped") from None
+            raise timed_out(timeout) from None
         finally:
-            _end(process)
-        answers.seek(0)
-        line = answers.read()
-    if not line:
-        raise ImportCrashed(f"the import ended its process ({_how(code)}) without an answer")
-    answer = json.loads(line)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if not answer.exists():
+            raise crashed(code)
+        return inventory_in(json.loads(answer.read_text(encoding="utf-8")))
+
+
+def _standard_error() -> int:
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # replaced by something without a descriptor, or closed
+        return subprocess.DEVNULL
+
+
+def isolation() -> list[str]:
+    """Options of Python that keep the modules of the current folder from standing in for installed ones."""
+    return ["-P"] if sys.version_info >= (3, 11) else []
+
+
+def import_answer(root: Path, entry_module: str) -> tuple[Registry | None, dict[str, Any]]:
+    """(registry or None, what to tell the process that asked). For the process that belongs to the package alone."""
+    try:
+        registry = load_package(root, entry_module)
+    except LoadError as error:
+        return None, {"failed": str(error), "traceback": error.traceback_text}
+    return registry, {"loaded": inventory_of(registry).to_json()}
+
+
+def inventory_in(answer: dict[str, Any]) -> Inventory:
+    """The inventory in an answer of ``import_answer``. Raises LoadError where the import failed."""
     if "failed" in answer:
         raise LoadError(answer["failed"], answer["traceback"])
     return Inventory.from_json(answer["loaded"])
 
 
-def _has_descriptor() -> bool:
+def timed_out(timeout: float) -> ImportTimedOut:
+    """The error of an import that had ``timeout`` seconds."""
+    return ImportTimedOut(f"the import took longer than {timeout:g} s and was stopped")
+
+
+def crashed(code: int) -> ImportCrashed:
+    """The error of an import whose process ended with ``code`` as ``subprocess`` gives it."""
+    return ImportCrashed(f"the import ended its process ({how_it_ended(code)}) without an answer")
+
+
+def how_it_ended(code: int) -> str:
+    """``exit code 3``, ``signal 9 (SIGKILL)``."""
+    if code >= 0:
+        return f"exit code {code}"
     try:
-        sys.stderr.fileno()
-    except (OSError, ValueError):
-        return False
-    return True
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {-code} ({signal.Signals(-code).name})"
-
-
-def main(root: str, entry_module: str, descriptor: str) -> None:
-    """In the process of its own: import, answer, and leave without waiting for threads of the package."""
-    answer: dict[str, Any]
-    try:
-        answer = {"loaded": inventory_of(load_package(Path(root), entry_module)).to_json()}
-    except LoadError as error:
-        answer = {"failed": str(error), "traceback": error.traceback_text}
+def _main(root: str, entry_module: str, answer: str) -> None:
+    _, told = import_answer(Path(root), entry_module)
+    partial = Path(f"{answer}.partial")
+    partial.write_text(json.dumps(told), encoding="utf-8")
+    partial.rename(answer)
     sys.stdout.flush()
     sys.stderr.flush()
-    with os.fdopen(int(descriptor), "wb") as answers:
-        answers.write(json.dumps(answer).encode())
-    os._exit(0)
+    os._exit(0)  # without waiting for threads of user code
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    _main(*sys.argv[1:])
