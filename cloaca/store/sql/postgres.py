@@ -44,10 +44,10 @@ class PostgresDatabase:
         writing = self._session()
         try:
             _migrate(writing.connection(), url, migrations or MIGRATIONS)
-        except psycopg.Error as error:
-            raise explained(error, url) from error
-        except BaseException:
+        except BaseException as error:
             writing.discard()
+            if isinstance(error, psycopg.Error):
+                raise explained(error, url) from error
             raise
         channel = f"cloacina_{url.schema}".encode()[:_LONGEST_CHANNEL].decode(errors="ignore")
         writer = Writer(writing, url, channel, self._subscribers.wake)

@@ -7,17 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
+from psycopg import conninfo
+
 from cloaca.errors import StoreUnavailable
 from cloaca.store.sql.statements import named, read
 from cloaca.store.sql.url import PostgresUrl
-
-try:
-    import psycopg
-    from psycopg import conninfo
-except ImportError as missing:
-    raise StoreUnavailable(
-        f"PostgreSQL needs the package psycopg ({missing}): run pip install 'cloacina[postgres]'"
-    ) from missing
 
 SQL = named(read("postgres.sql"))
 

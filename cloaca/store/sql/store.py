@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from cloaca.errors import AlreadyExists, Conflict, NotFound
+from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
 from cloaca.resources.meta import DEFAULT_NAMESPACE, Ref, Resource, rfc3339
 from cloaca.store.base import Change
 from cloaca.store.sql.database import Connection, Database
@@ -38,8 +38,12 @@ class SqlStore:
         parsed = parse_url(url)
         if isinstance(parsed, SqliteUrl):
             return cls(SqliteDatabase(parsed))
-        from cloaca.store.sql.postgres import PostgresDatabase  # an extra, which not everybody has
-
+        try:
+            from cloaca.store.sql.postgres import PostgresDatabase  # an extra, which not everybody has
+        except ImportError as missing:
+            raise StoreUnavailable(
+                f"PostgreSQL needs the package psycopg ({missing}): run pip install 'cloacina[postgres]'"
+            ) from missing
         return cls(await asyncio.to_thread(PostgresDatabase, parsed))
 
     # --- reading
