@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from cloaca.engine.config import DefaultRunnerConfig
     from cloaca.engine.handle import TaskHandle
-    from cloaca.engine.runner import DefaultRunner, WorkflowResult
+    from cloaca.library.runner import DefaultRunner, WorkflowResult
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "DefaultRunner": "cloaca.engine.runner",
+    "DefaultRunner": "cloaca.library.runner",
     "DefaultRunnerConfig": "cloaca.engine.config",
-    "WorkflowResult": "cloaca.engine.runner",
+    "WorkflowResult": "cloaca.library.runner",
     "TaskHandle": "cloaca.engine.handle",
 }
 

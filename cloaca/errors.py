@@ -133,3 +133,10 @@ class RunnerClosed(CloacaError, RuntimeError):
 
 class TriggerResultError(CloacaError, TypeError):
     """A trigger returned something that is not a TriggerResult."""
+
+
+class ScheduleNotFound(CloacaError, KeyError):
+    """There is no cron schedule or trigger of that id or name."""
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""

@@ -6,6 +6,8 @@ from cloaca.errors import DefinitionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cloaca.authoring.task import TaskDefinition
     from cloaca.authoring.trigger import TriggerDefinition
     from cloaca.authoring.workflow import Workflow
@@ -18,6 +20,7 @@ class Registry:
         self.workflows: dict[str, Workflow] = {}
         self.tasks: dict[str, TaskDefinition] = {}
         self.triggers: dict[str, TriggerDefinition] = {}
+        self.listeners: list[Callable[[], None]] = []  # told of each trigger that joins
         self._strict = strict  # True: two triggers of one name are an error, as in a package
 
     def add_workflow(self, workflow: Workflow) -> None:
@@ -30,6 +33,8 @@ class Registry:
         if self._strict and self.triggers.setdefault(trigger.name, trigger) is not trigger:
             raise DefinitionError(f"two triggers have the name {trigger.name!r}: rename one of them")
         self.triggers[trigger.name] = trigger
+        for listener in list(self.listeners):
+            listener()
 
 
 _registries: list[Registry] = [Registry()]

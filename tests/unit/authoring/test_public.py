@@ -13,6 +13,7 @@ import pytest
 import cloaca
 import cloaca.authoring
 import cloaca.engine
+import cloaca.library
 from cloaca.errors import CloacaError, VariableError
 
 HEAVY = [
@@ -104,7 +105,7 @@ def test_var_names_the_variable_that_is_not_set() -> None:
 
 MODULES = [
     module.name
-    for package in (cloaca.authoring, cloaca.engine)
+    for package in (cloaca.authoring, cloaca.engine, cloaca.library)
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + ".")
 ]
 

@@ -1,0 +1,423 @@
+"""Library mode: DefaultRunner executes a program's own workflows through the same store and engine as everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import Any, TypeVar
+
+from cloaca.authoring.context import Context
+from cloaca.authoring.registry import Registry, active_registry
+from cloaca.authoring.workflow import Workflow
+from cloaca.engine.attempt import check_size
+from cloaca.engine.config import DefaultRunnerConfig
+from cloaca.engine.execute import Stop, StopReason, Workshop, execute
+from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.threads import DaemonThreads
+from cloaca.errors import (
+    AlreadyExists,
+    CloacaError,
+    DefinitionError,
+    RunnerClosed,
+    StoreUnavailable,
+    WorkflowNotFound,
+)
+from cloaca.library.cron import CronSchedules, checked_id, parsed_date
+from cloaca.library.presence import BEAT, Presence
+from cloaca.library.recovery import recover
+from cloaca.library.triggers import TriggerSchedules
+from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.names import manual_run_name, run_labels
+from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
+from cloaca.store import Store, open_store
+
+T = TypeVar("T")
+
+log = logging.getLogger("cloaca.library")
+
+_MOST_THREADS = 1_000  # slots limit how many tasks work; a thread whose task gave up its slot waits beside them
+_PATIENCE = 1.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkflowResult:
+    """How an execution ended."""
+
+    status: str  # "Completed" or "Failed"
+    final_context: Context
+    start_time: datetime
+    end_time: datetime
+    error_message: str | None  # None: it completed
+    workflow_name: str
+    execution_id: str
+
+    @property
+    def duration(self) -> timedelta:
+        """From start to end."""
+        return self.end_time - self.start_time
+
+
+class DefaultRunner:
+    """Executes the workflows that this program registered. Thread-safe; close it with ``shutdown()`` or ``with``.
+
+    ``database_url``: ``":memory:"``, ``"sqlite:///app.db"``, a path or ``"postgresql://user@host/database"``.
+
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("greet"):
+    ...     @cloaca.task()
+    ...     def hello(context):
+    ...         context.set("said", "hello")
+    >>> with DefaultRunner(":memory:") as runner:
+    ...     result = runner.execute("greet", cloaca.Context())
+    >>> result.status, result.final_context["said"]
+    ('Completed', 'hello')
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._start(database_url, DefaultRunnerConfig())
+
+    @classmethod
+    def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
+        """A runner with other settings than the default ones; later changes of ``config`` do not reach it."""
+        runner = cls.__new__(cls)
+        runner._start(database_url, replace(config))
+        return runner
+
+    @classmethod
+    def with_schema(cls, database_url: str, schema: str) -> DefaultRunner:
+        """A runner whose runs live in one PostgreSQL schema, one for each tenant; made if it is not there.
+
+        Raises DefinitionError (a ValueError) for a name that no schema may have, before anything is connected to, and
+        StoreUnavailable where the database cannot be used.
+        """
+        if not isinstance(schema, str) or not schema.strip():
+            raise DefinitionError("Schema name cannot be empty")
+        if not (schema.isascii() and schema.replace("_", "").isalnum()):
+            raise DefinitionError(f"Schema name {schema!r} must contain only alphanumeric characters and underscores")
+        from cloaca.store.sql.url import with_schema  # here, so that importing cloaca stays light
+
+        try:
+            return cls(with_schema(database_url, schema))
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"Failed to create DefaultRunner with schema {schema!r}: {error}") from error
+
+    def _start(self, database_url: str, config: DefaultRunnerConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._closed = False
+        self._active: set[concurrent.futures.Future[Any]] = set()
+        self._pool = DaemonThreads(_MOST_THREADS)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="cloaca-runner", daemon=True)
+        self._thread.start()
+        try:
+            self._begin(self._open(database_url)).result()
+        except BaseException:
+            self._closed = True
+            self._stop_loop()
+            raise
+
+    async def _open(self, database_url: str) -> None:
+        """Open the store, say that this runner lives, and begin what goes on in the background."""
+        config = self._config
+        self._store: Store = await open_store(database_url)
+        self._workshop = Workshop(
+            pool=self._pool,
+            slots=asyncio.Semaphore(config.max_concurrent_tasks),
+            task_timeout=config.task_timeout_seconds,
+        )
+        self._registry: Registry = active_registry()
+        self._presence = Presence(self._store)
+        self._kept: set[asyncio.Task[Any]] = set()  # what shutdown() waits for
+        self._cron = CronSchedules(self._store, config, self._registry.workflows, self._submit)
+        self._triggers = TriggerSchedules(
+            self._store, self._registry, self._presence, self._pool, self._submit, self._keep
+        )
+        try:
+            await self._presence.announce()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._living = self._loop.create_task(self._keep_living())
+        self._firing = self._loop.create_task(self._cron.keep_firing()) if config.enable_cron_scheduling else None
+        self._triggers.adopt()
+        self._registry.listeners.append(self._adopt)
+
+    def _adopt(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._triggers.adopt)
+
+    def execute(self, workflow_name: str, context: Context | dict[str, Any] | None = None) -> WorkflowResult:
+        """Run a workflow to its end. A failing task gives a result whose status is "Failed"; it does not raise.
+
+        Raises WorkflowNotFound (a KeyError) for a name that no workflow is registered under, ContextError for a context
+        over the limit, RunnerClosed after ``shutdown()``. Ctrl-C ends the call at once and cancels the run.
+        """
+        self._refuse_own_thread("execute")
+        workflow = active_registry().workflows.get(workflow_name)
+        if workflow is None:
+            known = ", ".join(sorted(active_registry().workflows)) or "none"
+            raise WorkflowNotFound(f"no workflow is registered as {workflow_name!r}; registered: {known}")
+        given = Context(context).to_dict()
+        check_size(given)
+        stop = Stop()
+        running = self._begin(self._execute(workflow, given, stop))
+        try:
+            return running.result()
+        except BaseException:  # its own error, or whatever a signal raised here while the run goes on
+            if not running.done():
+                self._loop.call_soon_threadsafe(stop.request, StopReason.CANCELLED)
+            raise
+
+    async def _execute(self, workflow: Workflow, context: dict[str, Any], stop: Stop) -> WorkflowResult:
+        run = WorkflowRun(
+            metadata=ObjectMeta(
+                name=manual_run_name(workflow.name, uuid.uuid4().hex[:12]),
+                labels=run_labels(workflow=workflow.name),
+            ),
+            spec=RunSpec(workflow=workflow.name, context=context),
+            status=RunStatus(attempt=1, pod_name=self._presence.name),
+        )
+        journal = StoreJournal(self._store, run, created=False)
+        status = await self._drive(workflow, journal, stop)
+        return _result(workflow, journal.run, status)
+
+    async def _drive(self, workflow: Workflow, journal: StoreJournal, stop: Stop) -> RunStatus:
+        """Take a run to its end, within its time, which counts from its first start."""
+        run, timer = journal.run, None
+        if self._config.pipeline_timeout_seconds is not None:
+            left = float(self._config.pipeline_timeout_seconds)
+            if run.status.started_at is not None:
+                left -= (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
+            timer = self._loop.call_later(max(0.0, left), stop.request, StopReason.DEADLINE)
+        try:
+            return await execute(workflow, run.spec.context, run.status, journal, self._workshop, stop)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    # --- in the background
+
+    async def _submit(self, workflow: Workflow, run: WorkflowRun) -> bool:
+        """Make ``run`` and execute it; False: there is one of that name. Returns when it is durable."""
+        made = run.model_copy(update={"status": RunStatus(attempt=1, pod_name=self._presence.name)})
+
+        async def create() -> bool:
+            try:
+                created = await self._store.create(made)
+            except AlreadyExists:
+                return False
+            self._resume(workflow, created)
+            return True
+
+        return await self._keep(create())
+
+    def _resume(self, workflow: Workflow, run: WorkflowRun) -> None:
+        """Execute a run that is this runner's already."""
+        self._kept_task(self._drive_unseen(workflow, run))
+
+    async def _drive_unseen(self, workflow: Workflow, run: WorkflowRun) -> None:
+        try:
+            await self._drive(workflow, StoreJournal(self._store, run, created=True), Stop())
+        except RunLost as lost:
+            log.warning("%s", lost)
+        except CloacaError as error:
+            log.warning("run %s could not be recorded: %s", run.name, error)
+
+    async def _keep(self, work: Coroutine[Any, Any, T]) -> T:
+        """``work``, which goes on when whoever waits for it is cancelled; shutdown() waits for it."""
+        return await asyncio.shield(self._kept_task(work))
+
+    def _kept_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._loop.create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+        return task
+
+    async def _keep_living(self) -> None:
+        """Give signs of life, and take over what dead runners left."""
+        while True:
+            try:
+                if self._config.enable_recovery:
+                    workflows = self._registry.workflows
+                    await recover(self._store, self._presence, self._config, workflows, self._resume, self._is_open)
+                await asyncio.sleep(BEAT)
+                await self._presence.announce()
+            except CloacaError as error:
+                log.warning("the runner's sign of life could not be given, and will be again: %s", error)
+                await asyncio.sleep(1.0)
+
+    def _is_open(self) -> bool:
+        return not self._closed
+
+    async def _wind_down(self) -> None:
+        """Fire and poll no more; wait for the runs under way; take the sign of life back."""
+        if self._firing is not None:
+            self._firing.cancel()
+        await self._triggers.stop()
+        while self._kept:
+            await asyncio.wait(set(self._kept))
+        self._living.cancel()
+        try:
+            await self._presence.leave()
+        except CloacaError as error:
+            log.warning("the runner's sign of life stays until it is found dead: %s", error)
+
+    # --- cron schedules
+
+    def register_cron_workflow(
+        self, workflow: str, expression: str, timezone: str | None = None, catchup_policy: str = "skip"
+    ) -> str:
+        """Run ``workflow`` whenever ``expression`` comes due in ``timezone`` (IANA; None: UTC); returns an id.
+
+        The schedule is durable: any runner on this database whose program has the workflow fires it, each time once.
+        ``catchup_policy`` says what becomes of times that no runner was there for: "skip" (the last of them runs once)
+        or "run_all" (each runs, up to ``cron_max_catchup_executions``). Raises DefinitionError (a ValueError).
+        """
+        return self._ask(self._cron.register(workflow, expression, timezone or "UTC", catchup_policy))
+
+    def list_cron_schedules(
+        self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The schedules of this database, oldest first."""
+        return self._ask(self._cron.listed(bool(enabled_only), limit, offset))
+
+    def get_cron_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """One schedule. Raises ScheduleNotFound (a KeyError), and DefinitionError for what is no id."""
+        return self._ask(self._cron.get(schedule_id))
+
+    def update_cron_schedule(self, schedule_id: str, expression: str | None, timezone: str | None = None) -> None:
+        """Change expression and time zone (None: as it is). Raises as ``get_`` and ``register_`` do."""
+        checked_id(schedule_id)
+        self._ask(self._cron.retime(schedule_id, expression, timezone))
+
+    def set_cron_schedule_enabled(self, schedule_id: str, enabled: bool) -> None:
+        """Switch it on or off; the time that it was off is not caught up on."""
+        self._ask(self._cron.change(schedule_id, "update", enabled=bool(enabled)))
+
+    def delete_cron_schedule(self, schedule_id: str) -> None:
+        """Remove it; its runs stay."""
+        self._ask(self._cron.delete(schedule_id))
+
+    def get_cron_execution_history(
+        self, schedule_id: str, limit: int | None = None, offset: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What the schedule ran, newest first."""
+        return self._ask(self._cron.history(schedule_id, limit, offset))
+
+    def get_cron_execution_stats(self, since: str) -> dict[str, Any]:
+        """Counts over every schedule since an ISO 8601 time; ``success_rate`` in percent."""
+        return self._ask(self._cron.stats(parsed_date(since)))
+
+    # --- triggers
+
+    def list_trigger_schedules(
+        self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The triggers that this program registered with a workflow, which the runner polls."""
+        return self._ask(self._triggers.listed(bool(enabled_only), limit, offset))
+
+    def get_trigger_schedule(self, trigger_name: str) -> dict[str, Any] | None:
+        """One trigger; None if there is none of that name."""
+        return self._ask(self._triggers.get(trigger_name))
+
+    def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
+        """Switch polling on or off. Raises ScheduleNotFound (a KeyError)."""
+        self._ask(self._triggers.set_enabled(trigger_name, bool(enabled)))
+
+    def get_trigger_execution_history(
+        self, trigger_name: str, limit: int | None = None, offset: int | None = None
+    ) -> list[dict[str, Any]]:
+        """What the trigger fired, newest first."""
+        return self._ask(self._triggers.history(trigger_name, limit, offset))
+
+    def _ask(self, work: Coroutine[Any, Any, T]) -> T:
+        if threading.get_ident() == self._thread.ident:
+            work.close()
+            self._refuse_own_thread("this method")
+        return self._begin(work).result()
+
+    # --- the end
+
+    def shutdown(self) -> None:
+        """Take no more work, wait for what is under way, let go of the database. Idempotent."""
+        self._refuse_own_thread("shutdown")
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            active = list(self._active)
+        if self._adopt in self._registry.listeners:
+            self._registry.listeners.remove(self._adopt)
+        winding_down = asyncio.run_coroutine_threadsafe(self._wind_down(), self._loop)
+        concurrent.futures.wait([*active, winding_down])
+        try:
+            asyncio.run_coroutine_threadsafe(self._store.close(), self._loop).result()
+        finally:
+            self._stop_loop()
+
+    def _stop_loop(self) -> None:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._pool.shutdown()
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start ``work`` on the runner's loop. Raises RunnerClosed after ``shutdown()``."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise RunnerClosed("the runner was shut down: make a new DefaultRunner")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._active.add(future)
+        future.add_done_callback(self._active.discard)
+        return future
+
+    def _refuse_own_thread(self, what: str) -> None:
+        if threading.get_ident() == self._thread.ident:
+            raise RunnerClosed(
+                f"{what}() would wait for itself: in an async task call `await asyncio.to_thread(runner.{what}, …)`"
+            )
+
+    def __enter__(self) -> DefaultRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"DefaultRunner({'shut down' if self._closed else 'open'})"
+
+
+async def _end_tasks() -> None:
+    """Cancel what still runs on this loop: async functions that were given up. One that refuses is left behind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_PATIENCE)
+
+
+def _result(workflow: Workflow, run: WorkflowRun, status: RunStatus) -> WorkflowResult:
+    completed = status.phase is RunPhase.COMPLETED
+    start = status.started_at or datetime.now(timezone.utc)
+    return WorkflowResult(
+        status="Completed" if completed else "Failed",
+        final_context=Context(status.context if status.context is not None else run.spec.context),
+        start_time=start,
+        end_time=status.finished_at or start,
+        error_message=None if completed else status.message,
+        workflow_name=workflow.name,
+        execution_id=run.metadata.uid,
+    )

@@ -1,0 +1,298 @@
+"""Triggers of the program itself, polled by its runner: each in its own time, so that one which hangs delays no other.
+
+On a database that several runners share, one of them polls a trigger; when it ends, another takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+
+from cloaca.authoring.context import Context
+from cloaca.authoring.registry import Registry
+from cloaca.authoring.trigger import TriggerDefinition
+from cloaca.authoring.workflow import Workflow
+from cloaca.engine.attempt import call, describe
+from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, ScheduleNotFound
+from cloaca.library.cron import Submit, iso, page
+from cloaca.library.presence import Presence
+from cloaca.polling import schedule
+from cloaca.polling.messages import Fire
+from cloaca.polling.worker import interpret
+from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.names import (
+    TRIGGER_LABEL,
+    digest,
+    keyed_run_name,
+    label_value,
+    object_name,
+    run_labels,
+    tick_run_name,
+)
+from cloaca.resources.run import RunSpec, WorkflowRun
+from cloaca.resources.schedules import TriggerSchedule, TriggerScheduleSpec
+from cloaca.store import Store
+
+log = logging.getLogger("cloaca.library")
+
+POLL_TIMEOUT = 60.0  # seconds of one call
+_LOOK_AGAIN = 1.0  # seconds until a trigger that another runner polls, or that is disabled, is looked at again
+_WRITTEN_EVERY = timedelta(minutes=1)
+
+
+@dataclass
+class _Polled:
+    definition: TriggerDefinition
+    errors: int = 0
+    calls: int = 0  # that are under way in threads; more than none: the last one hangs
+    last_poll: datetime | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class TriggerSchedules:
+    """The triggers that this program registered with a workflow. Belongs to the runner's loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        presence: Presence,
+        pool: Executor,
+        submit: Submit,
+        keep: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._presence = presence
+        self._pool = pool
+        self._submit = submit
+        self._keep = keep
+        self._polled: dict[str, _Polled] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    # --- what a program asks for
+
+    async def listed(self, enabled_only: bool, limit: int | None, offset: int | None) -> list[dict[str, Any]]:
+        found = [self._shown(definition, await self._row(definition)) for definition in self._ours().values()]
+        return page([entry for entry in found if entry["enabled"] or not enabled_only], limit, offset)
+
+    async def get(self, name: str) -> dict[str, Any] | None:
+        definition = self._ours().get(name)
+        return None if definition is None else self._shown(definition, await self._row(definition))
+
+    async def set_enabled(self, name: str, enabled: bool) -> None:
+        definition = self._ours().get(name)
+        if definition is None:
+            known = ", ".join(sorted(self._ours())) or "none"
+            raise ScheduleNotFound(f"Failed to set trigger: none is registered as {name!r}; registered: {known}")
+        while True:
+            row = await self._row(definition)
+            try:
+                await self._store.update(row.with_spec(enabled=enabled, changed_at=datetime.now(timezone.utc)))
+            except (Conflict, NotFound):
+                continue
+            break
+        if name in self._polled:
+            self._polled[name].wake.set()
+
+    async def history(self, name: str, limit: int | None, offset: int | None) -> list[dict[str, Any]]:
+        row = await self._store.get(TriggerSchedule, _row_name(name))
+        runs = await self._store.list(WorkflowRun, labels={TRIGGER_LABEL: label_value(name)})
+        entries = [] if row is None else [_shown_fire(run, row) for run in runs if run.spec.package_ref is None]
+        return page(sorted(entries, key=lambda entry: entry["created_at"], reverse=True), limit, offset)
+
+    def _ours(self) -> Mapping[str, TriggerDefinition]:
+        known = dict(self._registry.triggers)
+        return {name: definition for name, definition in known.items() if definition.workflow is not None}
+
+    async def _row(self, definition: TriggerDefinition) -> TriggerSchedule:
+        while True:
+            row = await self._store.get(TriggerSchedule, _row_name(definition.name))
+            if row is not None:
+                return row
+            spec = TriggerScheduleSpec(trigger=definition.name, changed_at=datetime.now(timezone.utc))
+            try:
+                return await self._store.create(
+                    TriggerSchedule(metadata=ObjectMeta(name=_row_name(definition.name)), spec=spec)
+                )
+            except AlreadyExists:
+                continue
+
+    def _shown(self, definition: TriggerDefinition, row: TriggerSchedule) -> dict[str, Any]:
+        polled = self._polled.get(definition.name)
+        last = (polled.last_poll if polled is not None else None) or row.status.last_poll_at
+        return {
+            "id": row.metadata.uid,
+            "trigger_name": definition.name,
+            "workflow_name": definition.workflow,
+            "poll_interval_ms": round(definition.interval_seconds * 1000),
+            "allow_concurrent": definition.allow_concurrent,
+            "enabled": row.spec.enabled,
+            "last_poll_at": iso(last),
+            "created_at": iso(row.metadata.creation_timestamp),
+            "updated_at": iso(row.spec.changed_at),
+        }
+
+    # --- polling
+
+    def adopt(self) -> None:
+        """Begin to poll what was registered since the last call; end what was registered anew or is gone."""
+        ours = self._ours()
+        for name, polled in list(self._polled.items()):
+            if ours.get(name) is not polled.definition:
+                self._tasks.pop(name).cancel()
+                del self._polled[name]
+        for name, definition in ours.items():
+            if name not in self._polled:
+                self._polled[name] = _Polled(definition)
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._keep_polling(self._polled[name]))
+
+    async def stop(self) -> None:
+        """Poll no more; fires that are under way are recorded by their own tasks."""
+        for task in self._tasks.values():
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())
+
+    async def _keep_polling(self, polled: _Polled) -> None:
+        loop = asyncio.get_running_loop()
+        interval, name = polled.definition.interval_seconds, polled.definition.name
+        while True:
+            polled.wake.clear()
+            chance = random.random()
+            if polled.errors:
+                due = schedule.after_errors(now=loop.time(), interval=interval, errors=polled.errors, chance=chance)
+            else:
+                due = schedule.next_poll(now=loop.time(), interval=interval, uid=name, chance=chance)
+            await asyncio.sleep(due - loop.time())
+            try:
+                row = await self._claimed(polled.definition)
+                if row is None:
+                    await _until(polled.wake, _LOOK_AGAIN)
+                    continue
+                if not polled.definition.allow_concurrent and await self._is_active(row):
+                    continue
+                await self._poll(polled, row)
+                polled.errors = 0
+            except Exception as error:  # noqa: BLE001  # whatever user code or a store away raises
+                polled.errors += 1
+                log.warning("trigger %s: poll failed: %s", name, describe(error))
+
+    async def _claimed(self, definition: TriggerDefinition) -> TriggerSchedule | None:
+        """The trigger's row where this runner may poll it now; None: it is disabled, or another runner polls it."""
+        row = await self._row(definition)
+        if not row.spec.enabled or definition.workflow not in self._registry.workflows:
+            return None
+        if row.status.holder == self._presence.name:
+            return row
+        if row.status.holder is not None and await self._presence.is_alive(row.status.holder):
+            return None
+        try:
+            claimed = await self._store.write_status(row.with_status(holder=self._presence.name))
+        except (Conflict, NotFound):
+            return None
+        return cast(TriggerSchedule, claimed)
+
+    async def _is_active(self, row: TriggerSchedule) -> bool:
+        """Whether the run that the trigger made last goes on: then there is no poll."""
+        if row.status.last_run is None:
+            return False
+        run = await self._store.get(WorkflowRun, row.status.last_run)
+        return run is not None and not run.status.phase.finished
+
+    async def _poll(self, polled: _Polled, row: TriggerSchedule) -> None:
+        if polled.calls:
+            raise CloacaError(f"the call before has not returned after {POLL_TIMEOUT:g} s and still hangs")
+        definition = polled.definition
+        polled.last_poll = now = datetime.now(timezone.utc)
+        given: tuple[Any, ...] = tuple({} if name == "config" else Context() for name in definition.arguments)
+
+        def called() -> Any:
+            polled.calls += 1
+            try:
+                return _collected(definition.function(*given))
+            finally:
+                polled.calls -= 1
+
+        function = definition.function if definition.is_async else called
+        arguments = given if definition.is_async else ()
+        ended = await call(function, arguments, is_async=definition.is_async, pool=self._pool, timeout=POLL_TIMEOUT)
+        if ended.error is not None:
+            raise ended.error
+        fires, _ = interpret(ended.value)
+        if fires:
+            await self._keep(self._fire(definition, fires))
+        elif row.status.last_poll_at is None or now - row.status.last_poll_at > _WRITTEN_EVERY:
+            await self._store.write_status(row.with_status(last_poll_at=now))
+
+    async def _fire(self, definition: TriggerDefinition, fires: tuple[Fire, ...]) -> None:
+        """Make the runs: each under a name that is this trigger's and this fire's, whoever makes it."""
+        for fire in fires:
+            row = await self._claimed(definition)
+            workflow = self._registry.workflows.get(definition.workflow or "")
+            if row is None or workflow is None:
+                log.warning("trigger %s: a fire is dropped: the trigger was switched off meanwhile", definition.name)
+                return
+            sequence = row.status.sequence
+            if fire.key is not None:
+                run = _run(definition, workflow, fire, keyed_run_name(row.name, row.metadata.uid, fire.key))
+                made = await self._submit(workflow, run)
+            else:
+                made = False
+                while not made:  # names that a process took just before it died are left out
+                    sequence += 1
+                    run = _run(definition, workflow, fire, tick_run_name(row.name, sequence))
+                    made = await self._submit(workflow, run)
+            if made:
+                last = {"last_run": run.name, "sequence": sequence, "last_poll_at": datetime.now(timezone.utc)}
+                await self._note(definition, last)
+
+    async def _note(self, definition: TriggerDefinition, changes: Mapping[str, Any]) -> None:
+        while True:
+            row = await self._row(definition)
+            try:
+                await self._store.write_status(row.with_status(**changes))
+            except (Conflict, NotFound):
+                continue
+            return
+
+
+def _collected(answer: Any) -> Any:
+    """A generator's results, gathered in the thread that may run its code."""
+    return list(answer) if hasattr(answer, "__next__") else answer
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except (asyncio.TimeoutError, TimeoutError):
+        return
+
+
+def _row_name(trigger: str) -> str:
+    return object_name(trigger, 40)
+
+
+def _run(definition: TriggerDefinition, workflow: Workflow, fire: Fire, name: str) -> WorkflowRun:
+    return WorkflowRun(
+        metadata=ObjectMeta(name=name, labels=run_labels(trigger=definition.name, workflow=workflow.name)),
+        spec=RunSpec(workflow=workflow.name, context=fire.context, key=fire.key),
+    )
+
+
+def _shown_fire(run: WorkflowRun, row: TriggerSchedule) -> dict[str, Any]:
+    return {
+        "id": run.metadata.uid,
+        "schedule_id": row.metadata.uid,
+        "context_hash": digest(Context(run.spec.context).to_json(), length=16),
+        "workflow_execution_id": run.metadata.uid,
+        "started_at": iso(run.status.started_at),
+        "completed_at": iso(run.status.finished_at),
+        "created_at": iso(run.metadata.creation_timestamp),
+    }

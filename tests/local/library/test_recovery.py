@@ -1,0 +1,202 @@
+"""What a process leaves when it is killed: another one resumes it, never two, and not for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+from cloaca.engine.config import DefaultRunnerConfig
+from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.library.presence import is_gone, this_process
+from cloaca.library.recovery import claimed
+from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
+from cloaca.resources.schedules import SCHEDULE_LABEL
+from cloaca.store import open_store
+
+PROGRAM = """
+import sys, threading, cloaca
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task()
+    def first(context):
+        context["first"] = "once"
+    @cloaca.task(dependencies=[first])
+    def second(context):
+        print("second", flush=True)
+        threading.Event().wait()
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    runner.execute("w", {"given": 1})
+"""
+
+
+@pytest.fixture
+def left_behind(tmp_path: Path) -> str:
+    """A database whose program was killed inside the second task."""
+    file = str(tmp_path / "runs.db")
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, file], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "second\n"
+        program.send_signal(signal.SIGKILL)
+        program.wait()
+    return file
+
+
+class Resumed:
+    """The same workflow in this program."""
+
+    def __init__(self) -> None:
+        self.firsts: list[Any] = []
+        self.seconds: list[Any] = []
+        self.ran = threading.Semaphore(0)
+        with cloaca.WorkflowBuilder("w"):
+
+            @cloaca.task()
+            def first(context: Any) -> None:
+                self.firsts.append(context.to_dict())
+
+            @cloaca.task(dependencies=[first])
+            def second(context: Any) -> None:
+                self.seconds.append(context.to_dict())
+                self.ran.release()
+
+
+async def runs_of(file: str) -> list[WorkflowRun]:
+    store = await open_store(file)
+    try:
+        return list(await store.list(WorkflowRun))
+    finally:
+        await store.close()
+
+
+async def test_a_run_of_a_killed_process_resumes_at_the_start_of_the_next_runner(left_behind: str) -> None:
+    workflow = Resumed()
+    with cloaca.DefaultRunner(left_behind):
+        assert workflow.ran.acquire(timeout=20)
+
+    (run,) = await runs_of(left_behind)
+    assert (run.status.phase, run.status.attempt, run.status.failures) == (RunPhase.COMPLETED, 2, 1)
+    assert run.status.context == {"given": 1, "first": "once"}
+    assert workflow.firsts == []
+
+
+async def test_of_two_runners_one_resumes_it(left_behind: str) -> None:
+    workflow = Resumed()
+    with cloaca.DefaultRunner(left_behind), cloaca.DefaultRunner(left_behind):
+        assert workflow.ran.acquire(timeout=20)
+
+    assert len(workflow.seconds) == 1
+    (run,) = await runs_of(left_behind)
+    assert run.status.attempt == 2
+
+
+async def test_a_run_stays_for_a_program_that_has_its_workflow(left_behind: str) -> None:
+    with cloaca.DefaultRunner(left_behind):
+        pass
+    workflow = Resumed()
+    with cloaca.DefaultRunner(left_behind):
+        assert workflow.ran.acquire(timeout=20)
+
+
+async def test_nothing_is_resumed_where_recovery_is_off(left_behind: str) -> None:
+    workflow = Resumed()
+    with cloaca.DefaultRunner.with_config(left_behind, DefaultRunnerConfig(enable_recovery=False)) as runner:
+        assert runner.execute("w", {}).status == "Completed"
+
+    assert len(workflow.seconds) == 1
+    assert {run.status.phase for run in await runs_of(left_behind)} == {RunPhase.RUNNING, RunPhase.COMPLETED}
+
+
+async def test_runs_of_a_runner_that_lives_are_left_alone(tmp_path: Path) -> None:
+    file = str(tmp_path / "runs.db")
+    begun, go_on, ran = threading.Event(), threading.Event(), []
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task()
+        def slow(context: Any) -> None:
+            ran.append(1)
+            begun.set()
+            assert go_on.wait(30)
+
+    with cloaca.DefaultRunner(file) as runner:
+        caller = threading.Thread(target=runner.execute, args=("w", {}))
+        caller.start()
+        assert begun.wait(20)
+        with cloaca.DefaultRunner(file) as other:
+            assert len(other.list_cron_schedules()) == 0
+        go_on.set()
+        caller.join()
+
+    assert ran == [1]
+
+
+async def test_a_stalled_owner_that_wakes_up_cannot_write(tmp_path: Path) -> None:
+    store = await open_store(str(tmp_path / "runs.db"))
+    try:
+        run = await store.create(a_run(attempt=1, pod_name="runner-old"))
+        stalled = StoreJournal(store, run, created=True)
+        taken = await store.write_status(claimed(run, "runner-new", DefaultRunnerConfig(), datetime.now(timezone.utc)))
+
+        with pytest.raises(RunLost, match="was given to attempt 2"):
+            await stalled.write(run.status.model_copy(update={"phase": RunPhase.COMPLETED}))
+        assert await store.get(WorkflowRun, run.name) == taken
+    finally:
+        await store.close()
+
+
+def a_run(*, cron: bool = False, age: timedelta = timedelta(0), **status: Any) -> WorkflowRun:
+    labels = {SCHEDULE_LABEL: "s"} if cron else {}
+    made = NOW - age
+    return WorkflowRun(
+        metadata=ObjectMeta(name="run-1", labels=labels, creation_timestamp=made),
+        spec=RunSpec(workflow="w"),
+        status=RunStatus(phase=RunPhase.RUNNING, **status),
+    )
+
+
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (a_run(failures=2), None),
+        (a_run(failures=3), "its process died 4 times: find out what ends it, then execute the workflow again"),
+        (a_run(cron=True, failures=1), None),
+        (a_run(cron=True, failures=2), "its process died 3 times"),
+        (a_run(cron=True, age=timedelta(seconds=99)), None),
+        (a_run(cron=True, age=timedelta(seconds=101)), "it is older than the 100 s of recovery"),
+        (a_run(age=timedelta(days=9)), None),
+    ],
+    ids=["again", "too often", "cron, again", "cron, too often", "young", "too old", "only cron is too old"],
+)
+def test_what_is_resumed_and_what_is_given_up(run: WorkflowRun, message: str | None) -> None:
+    config = DefaultRunnerConfig(cron_max_recovery_attempts=2, cron_max_recovery_age_seconds=100)
+    taken = claimed(run, "runner-new", config, NOW).status
+
+    assert (taken.attempt, taken.pod_name, taken.failures) == (1, "runner-new", run.status.failures + 1)
+    assert taken.phase is (RunPhase.RUNNING if message is None else RunPhase.FAILED)
+    assert message is None or message in (taken.message or "")
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="only Linux tells which process is which")
+def test_a_process_is_known_to_be_gone_by_its_number_and_start() -> None:
+    mine = this_process()
+    with subprocess.Popen(["sleep", "60"]) as other:
+        theirs = mine.model_copy(update={"pid": other.pid})
+        other.kill()
+        other.wait()
+
+    assert not is_gone(mine)
+    assert is_gone(mine.model_copy(update={"started": "1"}))
+    assert is_gone(theirs)
+    assert not is_gone(theirs.model_copy(update={"machine": "another"}))
+    assert not is_gone(mine.model_copy(update={"pid": os.getpid(), "machine": ""}))

@@ -1,0 +1,208 @@
+"""Cron schedules of a DefaultRunner: kept in the database, fired once for each time, and answers as documented."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloaca
+from cloaca.errors import DefinitionError, ScheduleNotFound
+from cloaca.library.cron import due_times, run_for
+from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.schedules import CatchupPolicy, CronSchedule, CronScheduleSpec, CronScheduleStatus
+
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def fired() -> threading.Semaphore:
+    """Counts the runs of the workflow "tick"."""
+    ran = threading.Semaphore(0)
+    with cloaca.WorkflowBuilder("tick"):
+        cloaca.task(id="only")(lambda context: ran.release())
+    return ran
+
+
+@pytest.fixture
+def runner(url: str, fired: threading.Semaphore) -> Iterator[cloaca.DefaultRunner]:
+    with cloaca.DefaultRunner(url) as runner:
+        yield runner
+
+
+def test_a_schedule_fires_its_workflow_with_the_time_it_is_for(
+    runner: cloaca.DefaultRunner, fired: threading.Semaphore
+) -> None:
+    schedule = runner.register_cron_workflow("tick", "* * * * * *", "Europe/Zurich")
+
+    assert fired.acquire(timeout=20)
+    history = runner.get_cron_execution_history(schedule)
+    assert {entry["schedule_id"] for entry in history} == {schedule}
+    assert datetime.fromisoformat(history[-1]["scheduled_time"]).microsecond == 0
+
+
+def test_what_is_registered_is_listed(runner: cloaca.DefaultRunner) -> None:
+    first = runner.register_cron_workflow("tick", "0 2 * * *", "Europe/Zurich")
+    second = runner.register_cron_workflow("tick", "@daily", None)
+    runner.set_cron_schedule_enabled(second, False)
+
+    listed = runner.list_cron_schedules(None, None, None)
+    assert [entry["id"] for entry in listed] == [first, second]
+    assert [entry["id"] for entry in runner.list_cron_schedules(True)] == [first]
+    assert [entry["id"] for entry in runner.list_cron_schedules(None, 1, 1)] == [second]
+    assert listed[0] == runner.get_cron_schedule(first)
+    assert set(listed[0]) == {
+        *("id", "workflow_name", "cron_expression", "timezone", "enabled", "catchup_policy"),
+        *("next_run_at", "last_run_at", "created_at", "updated_at"),
+    }
+    assert (listed[0]["cron_expression"], listed[0]["timezone"]) == ("0 2 * * *", "Europe/Zurich")
+    assert datetime.fromisoformat(listed[0]["next_run_at"]) > datetime.now(timezone.utc)
+    assert (listed[1]["timezone"], listed[1]["enabled"], listed[1]["next_run_at"]) == ("UTC", False, None)
+
+
+def test_a_schedule_can_be_changed_switched_and_deleted(runner: cloaca.DefaultRunner) -> None:
+    schedule = runner.register_cron_workflow("tick", "0 2 * * *", "UTC")
+
+    runner.update_cron_schedule(schedule, "0 3 * * *", "Europe/Zurich")
+    changed = runner.get_cron_schedule(schedule)
+    assert (changed["cron_expression"], changed["timezone"]) == ("0 3 * * *", "Europe/Zurich")
+
+    runner.delete_cron_schedule(schedule)
+    assert runner.list_cron_schedules() == []
+    with pytest.raises(ScheduleNotFound, match="Failed to get cron schedule"):
+        runner.get_cron_schedule(schedule)
+
+
+def test_schedules_outlive_their_runner(tmp_path: Path, fired: threading.Semaphore) -> None:
+    file = str(tmp_path / "runs.db")
+    with cloaca.DefaultRunner(file) as runner:
+        schedule = runner.register_cron_workflow("tick", "0 2 * * *", "UTC")
+    with cloaca.DefaultRunner(file) as runner:
+        assert [entry["id"] for entry in runner.list_cron_schedules()] == [schedule]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda r: r.get_cron_schedule(UNKNOWN), ScheduleNotFound, "Failed to get cron schedule"),
+        (
+            lambda r: r.update_cron_schedule(UNKNOWN, "0 1 * * *", "UTC"),
+            ScheduleNotFound,
+            "Failed to update cron schedule",
+        ),
+        (lambda r: r.set_cron_schedule_enabled(UNKNOWN, True), ScheduleNotFound, "Failed to update cron schedule"),
+        (lambda r: r.delete_cron_schedule(UNKNOWN), ScheduleNotFound, "Failed to delete cron schedule"),
+        (lambda r: r.get_cron_schedule("nonsense"), DefinitionError, "Invalid schedule ID 'nonsense'"),
+        (lambda r: r.update_cron_schedule("nonsense", "0 1 * * *", "UTC"), DefinitionError, "Invalid schedule ID"),
+        (lambda r: r.delete_cron_schedule(None), DefinitionError, "Invalid schedule ID"),
+        (lambda r: r.get_cron_execution_history("nonsense"), DefinitionError, "Invalid schedule ID"),
+        (lambda r: r.get_cron_execution_stats("yesterday"), DefinitionError, "Invalid datetime format 'yesterday'"),
+        (lambda r: r.register_cron_workflow("tick", "invalid", "UTC"), DefinitionError, "is no cron expression"),
+        (lambda r: r.register_cron_workflow("tick", "0 1 * * *", "Mars/Base"), DefinitionError, "is no time zone"),
+        (
+            lambda r: r.register_cron_workflow("tick", "0 1 * * *", "UTC", "sometimes"),
+            DefinitionError,
+            "catchup_policy is 'sometimes', but must be one of skip, run_all",
+        ),
+        (lambda r: r.list_cron_schedules(None, -1), DefinitionError, "limit is -1"),
+    ],
+    ids=range(13),
+)
+def test_what_cannot_be_is_refused_with_its_documented_error(
+    runner: cloaca.DefaultRunner, call: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as refusal:
+        call(runner)
+    assert isinstance(refusal.value, (ValueError, KeyError))
+
+
+def test_stats_count_what_ran_since(runner: cloaca.DefaultRunner, fired: threading.Semaphore) -> None:
+    assert runner.get_cron_execution_stats("2026-01-01T00:00:00Z") == {
+        "total_executions": 0,
+        "successful_executions": 0,
+        "lost_executions": 0,
+        "success_rate": 0.0,
+    }
+    runner.register_cron_workflow("tick", "* * * * * *", "UTC")
+    assert fired.acquire(timeout=20)
+    assert fired.acquire(timeout=20)
+
+    stats = runner.get_cron_execution_stats("2026-01-01T00:00:00")
+    assert stats["total_executions"] >= 2
+    assert stats["lost_executions"] == 0
+    later = (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
+    assert runner.get_cron_execution_stats(later)["total_executions"] == 0
+
+
+def test_two_runners_on_one_database_fire_each_time_once(tmp_path: Path, fired: threading.Semaphore) -> None:
+    file = str(tmp_path / "runs.db")
+    config = cloaca.DefaultRunnerConfig(cron_poll_interval_seconds=1)
+    with (
+        cloaca.DefaultRunner.with_config(file, config) as one,
+        cloaca.DefaultRunner.with_config(file, config) as other,
+    ):
+        schedule = one.register_cron_workflow("tick", "* * * * * *", "UTC")
+        for _ in range(3):
+            assert fired.acquire(timeout=20)
+        other.delete_cron_schedule(schedule)
+
+    with cloaca.DefaultRunner(file) as reader:
+        history = reader.get_cron_execution_history(schedule)
+    times = [entry["scheduled_time"] for entry in history]
+    assert len(times) == len(set(times))
+    ran = 3
+    while fired.acquire(blocking=False):
+        ran += 1
+    assert ran == len(times)
+
+
+def test_a_runner_without_cron_keeps_schedules_and_fires_none(fired: threading.Semaphore) -> None:
+    config = cloaca.DefaultRunnerConfig(enable_cron_scheduling=False)
+    with cloaca.DefaultRunner.with_config(":memory:", config) as runner:
+        schedule = runner.register_cron_workflow("tick", "* * * * * *", "UTC")
+        assert runner.get_cron_schedule(schedule)["last_run_at"] is None
+        assert runner._firing is None
+
+
+# --- what is caught up on
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+
+
+def a_schedule(policy: CatchupPolicy, covered: datetime | None = None) -> CronSchedule:
+    return CronSchedule(
+        metadata=ObjectMeta(name=UNKNOWN),
+        spec=CronScheduleSpec(
+            workflow="tick", expression="0 * * * *", time_zone="UTC", catchup_policy=policy, changed_at=NOON
+        ),
+        status=CronScheduleStatus(covered_until=covered),
+    )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "now", "hours"),
+    [
+        (a_schedule(CatchupPolicy.SKIP), 0.5, []),
+        (a_schedule(CatchupPolicy.SKIP), 5.5, [5]),
+        (a_schedule(CatchupPolicy.SKIP, NOON + timedelta(hours=5)), 5.5, []),
+        (a_schedule(CatchupPolicy.RUN_ALL), 3, [1, 2, 3]),
+        (a_schedule(CatchupPolicy.RUN_ALL), 100, [1, 2, 3, 4]),
+        (a_schedule(CatchupPolicy.RUN_ALL, NOON + timedelta(hours=2)), 3, [3]),
+    ],
+    ids=["nothing due", "the last of five", "covered", "all of three", "no more than the limit", "what is not covered"],
+)
+def test_missed_times_are_caught_up_on_as_the_policy_says(schedule: CronSchedule, now: float, hours: list[int]) -> None:
+    found = due_times(schedule, NOON + timedelta(hours=now), 4)
+
+    assert found == tuple(NOON + timedelta(hours=hour) for hour in hours)
+
+
+def test_a_time_of_a_schedule_has_one_run_name() -> None:
+    schedule = a_schedule(CatchupPolicy.SKIP)
+
+    assert run_for(schedule, NOON) == run_for(schedule, NOON)
+    assert run_for(schedule, NOON).name != run_for(schedule, NOON + timedelta(hours=1)).name
