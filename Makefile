@@ -33,6 +33,7 @@ lint: $(STAMP) ## Style: ruff
 
 types: $(STAMP) ## Types: mypy --strict
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/typing/public_api.py
 
 layers: $(STAMP) ## Layers: import-linter
 	@$(BIN)/lint-imports --no-cache

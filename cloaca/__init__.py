@@ -62,7 +62,11 @@ def hello_world() -> str:
 
 
 class HelloClass:
-    """For smoke tests."""
+    """For smoke tests.
+
+    >>> HelloClass().get_message()
+    'Hello from HelloClass!'
+    """
 
     def __init__(self) -> None:
         self.message = "Hello from HelloClass!"

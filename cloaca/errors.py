@@ -8,7 +8,15 @@ from __future__ import annotations
 
 
 class CloacaError(Exception):
-    """Anything that this project raises on purpose; the message says what happened, to what, and what to do next."""
+    """Anything that this project raises on purpose; the message says what happened, to what, and what to do next.
+
+    >>> import cloaca
+    >>> try:
+    ...     cloaca.Context({"when": object()})
+    ... except cloaca.CloacaError as error:
+    ...     print(type(error).__name__, isinstance(error, ValueError))
+    ContextError True
+    """
 
 
 # --- authoring -------------------------------------------------------------------------------------------------

@@ -18,7 +18,11 @@ _CONDITIONS: tuple[RetryWhen, ...] = ("never", "transient", "all")  # those that
 
 
 class BackoffStrategy(Value):
-    """How the delay grows; made with ``fixed()``, ``linear()`` or ``exponential()``."""
+    """How the delay grows; made with ``fixed()``, ``linear()`` or ``exponential()``.
+
+    >>> BackoffStrategy.linear(multiplier=2.0).kind
+    'linear'
+    """
 
     kind: Backoff
     base: float = 2.0
@@ -43,7 +47,11 @@ class BackoffStrategy(Value):
 
 
 class RetryCondition(Value):
-    """Which errors are worth another try."""
+    """Which errors are worth another try.
+
+    >>> RetryCondition.error_pattern("deadlock").patterns
+    ('deadlock',)
+    """
 
     kind: RetryWhen
     patterns: tuple[str, ...] = ()
@@ -73,7 +81,11 @@ class RetryCondition(Value):
 
 
 class RetryPolicy(Value):
-    """When and how often a failed task is tried again. Delays in milliseconds."""
+    """When and how often a failed task is tried again. Delays in milliseconds.
+
+    >>> RetryPolicy.builder().max_attempts(5).initial_delay(200).with_jitter(False).build().max_attempts
+    5
+    """
 
     max_attempts: int = 3
     """Retries after the first try; 0: none."""

@@ -130,6 +130,17 @@ def task(
     The function stays an ordinary callable. ``id`` defaults to its name; ``dependencies`` takes ids and task functions
     mixed; the ``retry_*`` arguments change the default policy (up to 3 retries); delays are milliseconds.
     Raises DefinitionError (a ValueError) outside such a block and for anything that could never run.
+
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("load") as builder:
+    ...     @cloaca.task(retry_attempts=1)
+    ...     def extract(context):
+    ...         context.set("rows", 3)
+    ...     @cloaca.task(dependencies=[extract])
+    ...     def load(context):
+    ...         return context
+    >>> builder.build().topological_sort()
+    ['extract', 'load']
     """
     if callable(id) and not isinstance(id, str):
         raise DefinitionError("write @task() with parentheses: @task alone would take the function for its id")

@@ -22,7 +22,13 @@ _BY_NAME = ("config", "state")
 
 
 class TriggerResult:
-    """What a poll decided: ``TriggerResult.fire(context, key=…)`` or ``TriggerResult.skip(reason)``."""
+    """What a poll decided: ``TriggerResult.fire(context, key=…)`` or ``TriggerResult.skip(reason)``.
+
+    >>> TriggerResult.fire({"file": "a.csv"}, key="a.csv")
+    TriggerResult.Fire(Context({'file': 'a.csv'}), key='a.csv')
+    >>> TriggerResult.skip("nothing new").is_skip_result()
+    True
+    """
 
     __slots__ = ("context", "key", "reason")
 
@@ -85,6 +91,13 @@ def trigger(
     ``name`` defaults to the function's name. The function takes nothing, or its ``config`` (any single parameter),
     or by name ``config`` and ``state``; it may be async, and may return or yield several results.
     Raises DefinitionError (a ValueError) for anything that could never be polled.
+
+    >>> import cloaca
+    >>> @cloaca.trigger(workflow="ingest", poll_interval="10s")
+    ... def inbox():
+    ...     return cloaca.TriggerResult.skip()
+    >>> inbox()
+    TriggerResult.Skip
     """
     if callable(workflow):
         raise DefinitionError("write @trigger() with parentheses: without them the function is taken for the workflow")

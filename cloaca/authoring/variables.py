@@ -10,7 +10,12 @@ PREFIX = "CLOACINA_VAR_"
 
 
 def var(name: str) -> str:
-    """The value of ``CLOACINA_VAR_<name>``. Raises VariableError (a KeyError) that names the variable if unset."""
+    """The value of ``CLOACINA_VAR_<name>``. Raises VariableError (a KeyError) that names the variable if unset.
+
+    >>> var("NO_SUCH")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    cloaca.errors.VariableError: the variable 'NO_SUCH' is not set: set CLOACINA_VAR_NO_SUCH in the environment...
+    """
     try:
         return os.environ[PREFIX + name]
     except KeyError:
@@ -20,5 +25,9 @@ def var(name: str) -> str:
 
 
 def var_or(name: str, default: str) -> str:
-    """The value of ``CLOACINA_VAR_<name>``, or ``default`` if unset."""
+    """The value of ``CLOACINA_VAR_<name>``, or ``default`` if unset.
+
+    >>> var_or("NO_SUCH", "eu-central-1")
+    'eu-central-1'
+    """
     return os.environ.get(PREFIX + name, default)

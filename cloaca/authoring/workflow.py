@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class TaskNamespace(Value):
-    """Where a task belongs: tenant, package, workflow, task."""
+    """Where a task belongs: tenant, package, workflow, task.
+
+    >>> str(TaskNamespace(workflow_id="ingest", task_id="load"))
+    'public::embedded::ingest::load'
+    """
 
     tenant_id: str = "public"
     package_name: str = "embedded"
@@ -31,7 +35,11 @@ class TaskNamespace(Value):
 
 
 class WorkflowContext(Value):
-    """Tenant, package and workflow that a builder builds for."""
+    """Tenant, package and workflow that a builder builds for.
+
+    >>> WorkflowBuilder("ingest", tenant="acme").context.as_components()
+    ('acme', 'embedded', 'ingest')
+    """
 
     tenant_id: str
     package_name: str
@@ -43,7 +51,14 @@ class WorkflowContext(Value):
 
 
 class Workflow(Value):
-    """A validated graph of tasks under a name."""
+    """A validated graph of tasks under a name; ``WorkflowBuilder.build()`` makes one.
+
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("greet") as builder:
+    ...     hello = cloaca.task(id="hello")(lambda context: None)
+    >>> builder.build().get_execution_levels()
+    [['hello']]
+    """
 
     name: str
     tasks: Mapping[str, TaskDefinition]
@@ -188,7 +203,17 @@ def current_builder() -> WorkflowBuilder | None:
 
 
 def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]) -> None:
-    """Register what ``constructor`` returns under ``name``; a workflow registered before is replaced."""
+    """Register what ``constructor`` returns under ``name``; a workflow registered before is replaced.
+
+    >>> import cloaca
+    >>> def greet():
+    ...     builder = cloaca.WorkflowBuilder("greet")
+    ...     builder.add_task("hello")
+    ...     return builder.build()
+    >>> with cloaca.WorkflowBuilder("first"):
+    ...     hello = cloaca.task(id="hello")(lambda context: None)
+    >>> register_workflow_constructor("greet", greet)
+    """
     workflow = constructor()
     if not isinstance(workflow, Workflow):
         raise DefinitionError(

@@ -16,6 +16,16 @@ class TaskHandle:
     """What a task gets as its second parameter, if that is named ``handle`` or ``task_handle``.
 
     It belongs to one try of the task, and keeps the account of that try's slot.
+
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("wait"):
+    ...     @cloaca.task()
+    ...     def waits(context, handle):
+    ...         handle.defer_until(lambda: True, poll_interval_ms=10)
+    ...         context["held"] = handle.is_slot_held()
+    >>> with cloaca.DefaultRunner(":memory:") as runner:
+    ...     runner.execute("wait").final_context["held"]
+    True
     """
 
     def __init__(self, task_id: str, slots: asyncio.Semaphore, loop: asyncio.AbstractEventLoop) -> None:

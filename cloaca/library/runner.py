@@ -48,7 +48,18 @@ _PATIENCE = 1.0  # seconds
 
 @dataclass(frozen=True, kw_only=True)
 class WorkflowResult:
-    """How an execution ended."""
+    """How an execution ended.
+
+    >>> import cloaca
+    >>> with cloaca.WorkflowBuilder("fails"):
+    ...     @cloaca.task(retry_attempts=0)
+    ...     def load(context):
+    ...         raise OSError("disk full")
+    >>> with DefaultRunner(":memory:") as runner:
+    ...     result = runner.execute("fails")
+    >>> result.status, result.error_message
+    ('Failed', "task 'load' failed: OSError: disk full")
+    """
 
     status: str  # "Completed" or "Failed"
     final_context: Context

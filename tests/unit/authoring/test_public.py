@@ -110,6 +110,11 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["cloaca", *MODULES])
+@pytest.mark.parametrize("name", cloaca.__all__)
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>> " in (getattr(cloaca, name).__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["cloaca", "cloaca.errors", *MODULES])
 def test_the_examples_in_the_docstrings_are_true(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
