@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
+from typing_extensions import Self
+
 from cloaca.errors import ArchiveError
 from cloaca.packages.faults import MANIFEST_NAME
 from cloaca.packages.load import VENDOR
@@ -111,7 +113,9 @@ def _members(data: bytes, limits: Limits) -> Iterator[_Member]:
     links: list[tuple[str, str]] = []
     reading = _Reading(limits)
     try:
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", encoding="utf-8", errors="strict") as tar:
+        with tarfile.open(
+            fileobj=cast(IO[bytes], stream), mode="r|", encoding="utf-8", errors="strict", tarinfo=_Header
+        ) as tar:
             for info in tar:
                 path = reading.checked(info)
                 if path is None:
@@ -207,6 +211,16 @@ class _Reading:
                 f"{path}: with it the archive unpacks to {self._total:,} bytes, over the limit of "
                 f"{self._limits.unpacked_bytes:,}"
             )
+
+
+class _Header(tarfile.TarInfo):
+    """A header that must be whole: tarfile takes a tar that was cut off between two files for a shorter one."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if len(buf) != tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it ends early")
+        return super().frombuf(buf, encoding, errors)
 
 
 class _Bounded(Stream):
