@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit cluster-tools crds manifests bench lock clean
+.PHONY: help demo test lint types layers unit cluster-tools crds manifests bench faults lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ manifests: crds ## Write manifests/install.yaml from the chart
 
 bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 	@$(BIN)/python tests/bench/run.py
+
+faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (long)
+	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write
 
 lock: $(STAMP) ## Renew requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \

@@ -114,10 +114,16 @@ class Poller:
         package = await self._store.get(CloacinaPackage, self._package, self._namespace)
         if package is not None:
             self._defaults = package.spec.runs
+        believed = {name: set(entry.active) for name, entry in self._entries.items()}
         runs = await self._store.list(WorkflowRun, self._namespace)
         triggers = await self._store.list(Trigger, self._namespace)
         for trigger in triggers:
             self._saw_trigger(trigger, runs)
+        unfinished = {run.name for run in runs if not run.status.phase.finished}
+        for name, active in believed.items():
+            if name in self._entries:  # what ended while nobody followed; a run made during the look is in neither
+                self._entries[name].active -= active - unfinished
+                self._unblock(self._entries[name])
         for gone in set(self._entries) - {trigger.name for trigger in triggers}:
             self._forget(gone)
 
@@ -331,25 +337,29 @@ class Poller:
             if fire.key is not None and fire.key in entry.fired:
                 duplicates.append(fire.name)
                 continue
-            name, ours = await self._persistently(partial(self._create, entry.trigger, pending, fire))
+            name, ours = await self._persistently(partial(self._create, entry, pending, fire))
             if ours:
                 made.append(name)
-                entry.active.add(name)
             else:
                 duplicates.append(name)
         submitted.extend(made)
         entry.status = tick.committed(entry.status, pending, now=_now(), submitted=made)
 
-    async def _create(self, trigger: Trigger, pending: PendingTick, fire: FireIntent) -> tuple[str, bool]:
+    async def _create(self, entry: _Entry, pending: PendingTick, fire: FireIntent) -> tuple[str, bool]:
         """The name of the run, and whether it is this fire's: made now, or before by a try whose answer got lost."""
+        trigger = entry.trigger
         while True:
             run = tick.run_of(trigger, pending, fire, self._defaults)
+            known = run.name in entry.active
+            entry.active.add(run.name)  # beforehand: its end may be told before the answer that it was made
             try:
                 await self._store.create(run)
             except AlreadyExists:
                 existing = await self._store.get(WorkflowRun, run.name, run.metadata.namespace)
                 if existing is None:
                     continue  # deleted in between
+                if existing.status.phase.finished or not _fired_by(existing, trigger):
+                    entry.active.discard(run.name)
                 if tick.same_fire(existing, fire):
                     return run.name, True
                 if not tick.is_taken(existing, trigger, fire):
@@ -357,6 +367,10 @@ class Poller:
                 fire = tick.second_name(trigger, fire)
             except NotFound:
                 raise TriggerGone(f"{trigger.ref} was deleted") from None
+            except CloacaError as error:
+                if not known and not isinstance(error, StoreUnavailable):
+                    entry.active.discard(run.name)  # it is refused, and never made
+                raise
             else:
                 return run.name, True
 

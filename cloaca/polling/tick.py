@@ -90,7 +90,9 @@ def is_taken(existing: WorkflowRun, trigger: Trigger, fire: FireIntent) -> bool:
     """Whether a run of something else has the name of ``fire``: another trigger's, or one of a trigger that had the
     name before. Then the fire takes ``second_name``; it is no repetition."""
     fired_by = existing.spec.trigger_ref
-    return fired_by is None or fired_by.uid != trigger.metadata.uid or existing.spec.key != fire.key
+    if fired_by is None or fired_by.uid != trigger.metadata.uid or existing.spec.key != fire.key:
+        return True
+    return fire.key is None  # without a key no two fires are the same, whatever their runs are called
 
 
 def second_name(trigger: Trigger, fire: FireIntent) -> FireIntent:

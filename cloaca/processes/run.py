@@ -38,19 +38,28 @@ def run(job: dict[str, Any], registry: Registry) -> int:
 
 
 async def _run(job: dict[str, Any], registry: Registry) -> int:
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     store = await open_store(job["store"])
     try:
-        seen = await store.get(WorkflowRun, job["name"], job["namespace"])
-        if seen is None or seen.metadata.uid != job["uid"] or seen.status.phase.finished:
-            return LOST
-        if seen.status.attempt != job["attempt"] - 1:
-            return LOST  # another process has claimed this attempt, or a later one
-        return await _execute(store, seen, job, registry)
+        return await attend(store, job, registry, asked)
     finally:
         await store.close()
 
 
-async def _execute(store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry) -> int:
+async def attend(store: Store, job: dict[str, Any], registry: Registry, asked: asyncio.Event) -> int:
+    """Execute the run that ``job`` names, as ``run`` does, until its end or until ``asked`` to stop."""
+    seen = await store.get(WorkflowRun, job["name"], job["namespace"])
+    if seen is None or seen.metadata.uid != job["uid"] or seen.status.phase.finished:
+        return LOST
+    if seen.status.attempt != job["attempt"] - 1:
+        return LOST  # another process has claimed this attempt, or a later one
+    return await _execute(store, seen, job, registry, asked)
+
+
+async def _execute(
+    store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry, asked: asyncio.Event
+) -> int:
     journal = _ConditionJournal(store, seen, created=True)
     claimed = seen.status.model_copy(update={"attempt": job["attempt"], "pod_name": job.get("pod", str(os.getpid()))})
     workflow = registry.workflows.get(seen.spec.workflow)
@@ -61,8 +70,6 @@ async def _execute(store: Store, seen: WorkflowRun, job: dict[str, Any], registr
         return ENDED
     stop = Stop()
     loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, asked.set)
     watching = loop.create_task(_obey_signal(asked, stop, store, seen))
     _arm_deadline(seen, stop, loop)
     workshop = Workshop(

@@ -35,14 +35,18 @@ class Index:
         self._runs: dict[Ref, _Unfinished] = {}
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, Trigger] = {}
+        self._packages: set[Ref] = set()
 
     async def load(self) -> list[Ref]:
-        """Read everything afresh; returns what there is to look at: all but the finished runs that a trigger keeps."""
+        """Read everything afresh; returns what there is to look at: all but the finished runs that a trigger keeps, and
+        what is gone or finished since it was last read or heard of: nobody may have told."""
         runs = await self._store.list(WorkflowRun)
         triggers = await self._store.list(Trigger)
         packages = await self._store.list(CloacinaPackage)
+        before = {**dict.fromkeys(self._packages), **dict.fromkeys(self._triggers), **dict.fromkeys(self._runs)}
         self._runs = {run.ref: _unfinished(run) for run in runs if not run.status.phase.finished}
         self._triggers = {trigger.ref: trigger for trigger in triggers}
+        self._packages = {package.ref for package in packages}
         self._ended = {}
         alone = []
         for run in runs:
@@ -50,7 +54,8 @@ class Index:
                 self._keep_ended(run)
                 if run.spec.ttl_seconds_after_finished is not None:
                     alone.append(run.ref)
-        return [*(package.ref for package in packages), *self._triggers, *self._runs, *alone]
+        present = dict.fromkeys([*(package.ref for package in packages), *self._triggers, *self._runs, *alone])
+        return [*present, *(ref for ref in before if ref not in present)]
 
     async def saw(self, ref: Ref) -> list[Ref]:
         """``ref`` changed: take note, and return all whose decision may be another one now."""
@@ -60,6 +65,7 @@ class Index:
             return self._saw_trigger(ref, await self._store.get(Trigger, ref.name, ref.namespace))
         if ref.kind != CloacinaPackage.KIND:
             return []
+        self._packages.add(ref)  # where it is gone, the next look at everything says so once more
         affected = [ref]
         affected += [trigger.ref for trigger in self.triggers_of(ref)]
         affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and not run.started]

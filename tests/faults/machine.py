@@ -1,0 +1,241 @@
+"""Starts processes on the simulated machine: an Executor whose pollers, workers and runs are the real code."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cloacina_operator.core.packages import PollerState
+from cloacina_operator.core.runs import Execution
+from faults.processes import CURRENT, Process
+
+from cloaca.errors import CloacaError
+from cloaca.packages.inventory import Inventory, inventory_of
+from cloaca.polling.messages import LONGEST_LINE
+from cloaca.polling.poller import Poller
+from cloaca.polling.worker import _Worker
+from cloaca.processes.run import INTERRUPTED, LOST, attend
+from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
+
+if TYPE_CHECKING:
+    from faults.world import World
+
+RESTART = 1.0  # seconds until a process that died is there again
+STOP_GRACE = 10.0
+
+RUN: ContextVar[tuple[str, str]] = ContextVar("run")  # uid, and the version of the package whose code runs
+
+
+@dataclass
+class _Polling:
+    package: CloacinaPackage
+    digest: str
+    process: Process
+    poller: Poller
+    ending: asyncio.Task[None] | None = None
+
+
+@dataclass
+class _Running:
+    process: Process
+    asked: asyncio.Event
+    execution: Execution
+
+
+class Machine:
+    """Processes of one daemon (``owner``: they die with it), or of a cluster, where they outlive the operator."""
+
+    def __init__(self, world: World, owner: Process | None) -> None:
+        self._world = world
+        self._owner = owner
+        self._polling: dict[Ref, _Polling] = {}
+        self._running: dict[Ref, _Running] = {}
+
+    # --- packages
+
+    async def import_package(self, package: CloacinaPackage, digest: str) -> Inventory:
+        return inventory_of(self._world.registries[digest])
+
+    async def discard(self, package: CloacinaPackage, digest: str) -> None:
+        return None
+
+    def inspection(self, package: Ref) -> None:
+        return None
+
+    async def remove_package(self, package: Ref) -> None:
+        await self.stop_poller(package)
+
+    # --- pollers
+
+    def poller(self, package: Ref) -> PollerState | None:
+        polling = self._polling.get(package)
+        return None if polling is None else PollerState(digest=polling.digest)
+
+    async def ensure_poller(self, package: CloacinaPackage, digest: str) -> None:
+        known = self._polling.get(package.ref)
+        if known is not None and known.digest == digest:
+            return
+        if known is not None:
+            await self.stop_poller(package.ref)
+        self._start_poller(package, digest)
+        self._world.changed(package.ref)
+
+    def _start_poller(self, package: CloacinaPackage, digest: str) -> None:
+        process = Process("poller", self._owner)
+        store = self._world.store_of("poller", self._owner or process)
+        outside = CURRENT.set(process)
+        try:
+            poller = Poller(
+                store,
+                package=package.name,
+                namespace=package.metadata.namespace,
+                digest=digest,
+                start_worker=lambda: _worker(self._world, process, digest),
+            )
+        finally:
+            CURRENT.reset(outside)
+        self._polling[package.ref] = _Polling(package, digest, process, poller)
+        process.on_end(lambda: self._poller_died(process, package, digest))
+        process.spawn(self._poll(process, poller))
+
+    async def _poll(self, process: Process, poller: Poller) -> None:
+        try:
+            await poller.run()
+        except CloacaError:
+            process.kill()
+
+    def _poller_died(self, process: Process, package: CloacinaPackage, digest: str) -> None:
+        def again() -> None:
+            polling = self._polling.get(package.ref)
+            if polling is not None and polling.process is process and polling.ending is None:
+                self._start_poller(package, digest)
+
+        if self._owner is None:
+            self._world.loop.call_later(RESTART, again)
+
+    async def stop_poller(self, package: Ref) -> None:
+        polling = self._polling.get(package)
+        if polling is None:
+            return
+        if polling.ending is None:
+            polling.ending = polling.process.spawn(self._end_poller(polling))
+        await asyncio.wait({polling.ending})
+        if self._polling.get(package) is polling:
+            del self._polling[package]
+
+    async def _end_poller(self, polling: _Polling) -> None:
+        await polling.poller.drain(STOP_GRACE)
+        asyncio.get_running_loop().call_soon(polling.process.kill)
+
+    # --- runs
+
+    def execution(self, run: Ref) -> Execution | None:
+        running = self._running.get(run)
+        return None if running is None else running.execution
+
+    def slot_free(self) -> bool:
+        return sum(running.execution.ended_at is None for running in self._running.values()) < 8
+
+    async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
+        known = self._running.get(run.ref)
+        if known is not None and known.execution.attempt >= attempt:
+            return
+        process = Process("run", self._owner)
+        running = self._running[run.ref] = _Running(process, asyncio.Event(), Execution(attempt=attempt))
+        process.on_end(lambda: self._run_ended(run, running, "signal 9 (SIGKILL)", interrupted=False))
+        process.spawn(self._attend(run, running, digest, attempt))
+
+    async def _attend(self, run: WorkflowRun, running: _Running, digest: str, attempt: int) -> None:
+        RUN.set((run.metadata.uid, self._world.versions[digest]))
+        store = self._world.store_of("run", running.process)
+        job = {
+            "namespace": run.metadata.namespace,
+            "name": run.name,
+            "uid": run.metadata.uid,
+            "attempt": attempt,
+            "pod": f"{run.name}-{attempt}",
+        }
+        try:
+            code = await attend(store, job, self._world.registries[digest], running.asked)
+        except CloacaError:
+            code = 1
+        self._run_ended(run, running, f"exit code {code}", interrupted=code in (INTERRUPTED, LOST))
+        running.process.kill()
+
+    def _run_ended(self, run: WorkflowRun, running: _Running, how: str, *, interrupted: bool) -> None:
+        if running.execution.ended_at is not None:
+            return
+        now = self._world.clock.now()
+        running.execution = replace(running.execution, ended_at=now, how=how, interrupted=interrupted)
+        self._world.changed(run.ref)
+
+    async def stop_run(self, run: Ref) -> None:
+        running = self._running.get(run)
+        if running is None or running.asked.is_set() or running.execution.ended_at is not None:
+            return
+        running.asked.set()
+        self._world.loop.call_later(STOP_GRACE, running.process.kill)
+
+    def forget_run(self, run: Ref) -> None:
+        running = self._running.get(run)
+        if running is not None and running.execution.ended_at is not None:
+            del self._running[run]
+
+    async def remove_run(self, run: Ref) -> None:
+        running = self._running.pop(run, None)
+        if running is not None:
+            running.process.kill()
+
+    def objects(self) -> list[Ref]:
+        """The objects for which processes are there."""
+        return [*self._polling, *self._running]
+
+    def collect(self, owner: Ref) -> None:
+        """``owner`` is gone, and with it what was there for it."""
+        polling, running = self._polling.pop(owner, None), self._running.pop(owner, None)
+        for gone in (polling, running):
+            if gone is not None:
+                gone.process.kill()
+
+    def alive(self) -> list[str]:
+        """The processes that are there."""
+        found = [f"poller of {ref}" for ref, polling in self._polling.items() if polling.process.alive]
+        return found + [f"run {ref}" for ref, run in self._running.items() if run.execution.ended_at is None]
+
+
+class _WorkerProcess:
+    """The real worker at the other end of a socket."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._ended = asyncio.Event()
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def ended(self, *ends: asyncio.StreamWriter | socket.socket | None) -> None:
+        for end in ends:
+            if end is not None:
+                end.close()
+        self._ended.set()
+
+    async def wait(self) -> str:
+        await self._ended.wait()
+        return "signal 9 (SIGKILL)"
+
+
+async def _worker(world: World, poller: Process, digest: str) -> _WorkerProcess:
+    poller.check()
+    process = Process("worker", poller)
+    made = _WorkerProcess(process)
+    ours, theirs = socket.socketpair()
+    worker = _Worker(world.registries[digest].triggers)
+    made.reader, made.writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
+    process.on_end(lambda: made.ended(made.writer, getattr(worker, "_writer", None), theirs))
+    process.spawn(worker.serve(theirs))
+    return made

@@ -1,0 +1,235 @@
+"""A store that stops or misleads whoever calls it, at chosen calls; behind it a real one. Decides nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from faults.processes import CURRENT, Killed, Process
+from faults.record import Record
+
+from cloaca.errors import StoreUnavailable
+from cloaca.resources import CloacinaPackage, Ref, Resource, Trigger, TriggerLedger, WorkflowRun
+from cloaca.store.base import Change, Store
+
+R = TypeVar("R", bound=Resource[Any, Any])
+T = TypeVar("T")
+
+KINDS = {kind.KIND: kind for kind in (CloacinaPackage, Trigger, TriggerLedger, WorkflowRun)}
+
+
+class Fault(str, Enum):
+    """What happens at a call."""
+
+    CRASH_BEFORE = "crash before"
+    CRASH_AFTER = "crash after"
+    ANSWER_LOST = "time-out, applied"
+    AWAY = "fails"
+    CONFLICT = "conflict"
+    STALE = "stale read"
+    DROPS = "watch drops"
+
+
+WRITES = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.ANSWER_LOST, Fault.AWAY)
+READS = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.AWAY)
+FAULTS: Mapping[str, tuple[Fault, ...]] = {
+    "get": (*READS, Fault.STALE),
+    "list": (*READS, Fault.STALE),
+    "create": WRITES,
+    "update": (*WRITES, Fault.CONFLICT),
+    "write_status": (*WRITES, Fault.CONFLICT),
+    "delete": WRITES,
+    "follow": (Fault.CRASH_BEFORE, Fault.AWAY),
+    "change": (Fault.CRASH_AFTER, Fault.DROPS),
+    "put_archive": WRITES,
+    "get_archive": READS,
+    "list_archives": READS,
+    "delete_archive": WRITES,
+}
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """One call of a scenario: the n-th of its kind by a component, from 1."""
+
+    component: str
+    call: str
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.component}.{self.call}.{self.kind}#{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Point:
+        """What ``str`` gave."""
+        place, _, number = text.partition("#")
+        component, call, kind = place.split(".")
+        return cls(component, call, kind, int(number))
+
+
+class Faults:
+    """Which fault waits at which point, and which points were passed."""
+
+    def __init__(self, planned: Mapping[Point, Fault]) -> None:
+        self.planned = planned
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self.passed: list[Point] = []
+        self.struck: list[tuple[Point, Fault]] = []
+
+    def at(self, component: str, call: str, kind: str) -> Fault | None:
+        """What happens at this call; None: nothing."""
+        self._counts[component, call, kind] += 1
+        point = Point(component, call, kind, self._counts[component, call, kind])
+        self.passed.append(point)
+        fault = self.planned.get(point)
+        if fault is not None:
+            self.struck.append((point, fault))
+        return fault
+
+
+class FaultyStore:
+    """The store as one process of ``component`` sees it."""
+
+    def __init__(
+        self, real: Store, *, component: str, process: Process, faults: Faults, record: Record, chance: random.Random
+    ) -> None:
+        self._real = real
+        self._component = component
+        self._process = process
+        self._faults = faults
+        self._record = record
+        self._chance = chance
+
+    async def get(self, kind: type[R], name: str, namespace: str = "default") -> R | None:
+        ref = Ref(kind.KIND, namespace, name)
+        return await self._call(
+            "get",
+            kind.KIND,
+            lambda: self._real.get(kind, name, namespace),
+            stale=lambda now: self._record.before(ref, now),
+        )
+
+    async def list(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> tuple[R, ...]:
+        return await self._call(
+            "list", kind.KIND, lambda: self._real.list(kind, namespace, labels), stale=self._record.list_before
+        )
+
+    async def create(self, obj: R) -> R:
+        return await self._write("create", obj.ref, lambda: self._real.create(obj))
+
+    async def update(self, obj: R) -> R:
+        return await self._write("update", obj.ref, lambda: self._real.update(obj))
+
+    async def write_status(self, obj: R) -> R:
+        return await self._write("write_status", obj.ref, lambda: self._real.write_status(obj))
+
+    async def delete(self, ref: Ref, uid: str | None = None) -> bool:
+        return await self._write("delete", ref, lambda: self._real.delete(ref, uid))
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
+        return self._changes()
+
+    @asynccontextmanager
+    async def _changes(self) -> AsyncIterator[AsyncIterator[Change]]:
+        await self._call("follow", "changes", _nothing)
+        async with self._real.changes() as changes:
+            yield self._passing_on(changes)
+
+    async def _passing_on(self, changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
+        async for change in changes:
+            self._alive()
+            fault = self._faults.at(self._component, "change", change.ref.kind)
+            if fault is Fault.CRASH_AFTER:
+                self._crash()
+            if fault is Fault.DROPS:
+                raise StoreUnavailable("injected: the watch was closed, and this change with it")
+            yield change
+
+    async def put_archive(self, data: bytes) -> str:
+        return await self._call("put_archive", "archive", lambda: self._real.put_archive(data))
+
+    async def get_archive(self, digest: str) -> bytes | None:
+        return await self._call("get_archive", "archive", lambda: self._real.get_archive(digest))
+
+    async def list_archives(self) -> tuple[str, ...]:
+        return await self._call("list_archives", "archive", self._real.list_archives)
+
+    async def delete_archive(self, digest: str) -> bool:
+        return await self._call("delete_archive", "archive", lambda: self._real.delete_archive(digest))
+
+    async def close(self) -> None:
+        return None  # the real one outlives every process
+
+    # --- what happens at a call
+
+    async def _write(self, call: str, ref: Ref, apply: Callable[[], Awaitable[T]]) -> T:
+        kind = KINDS[ref.kind]
+
+        async def applied() -> T:
+            before = await self._real.get(kind, ref.name, ref.namespace)
+            answer = await apply()
+            after = await self._real.get(kind, ref.name, ref.namespace)
+            self._record.wrote(ref, before, after)
+            return answer
+
+        async def touched() -> None:
+            """Somebody else writes the object first, so that the call meets a real conflict."""
+            seen = await self._real.get(kind, ref.name, ref.namespace)
+            if seen is not None:
+                mark = {**seen.metadata.annotations, "faults/touched": str(self._chance.random())}
+                await self._real.update(seen.with_metadata(annotations=mark))
+
+        return await self._call(call, ref.kind, applied, touched=touched)
+
+    async def _call(
+        self,
+        call: str,
+        kind: str,
+        apply: Callable[[], Awaitable[T]],
+        *,
+        stale: Callable[[T], T] | None = None,
+        touched: Callable[[], Awaitable[None]] | None = None,
+    ) -> T:
+        self._alive()
+        fault = self._faults.at(self._component, call, kind)
+        await asyncio.sleep(self._chance.uniform(0.0005, 0.004))
+        self._alive()
+        if fault is Fault.CRASH_BEFORE:
+            self._crash()
+        if fault is Fault.AWAY:
+            raise StoreUnavailable(f"injected: the {call} of a {kind} failed")
+        if fault is Fault.CONFLICT and touched is not None:
+            await touched()
+        answer = await apply()
+        if fault is Fault.CRASH_AFTER:
+            self._crash()
+        if fault is Fault.ANSWER_LOST:
+            raise StoreUnavailable(f"injected: the {call} of a {kind} was applied, and its answer lost")
+        if fault is Fault.STALE and stale is not None:
+            answer = stale(answer)
+        await asyncio.sleep(self._chance.uniform(0.0005, 0.004))
+        self._alive()
+        return answer
+
+    def _alive(self) -> None:
+        self._process.check()
+        current = CURRENT.get()
+        if current is not None:
+            current.check()
+
+    def _crash(self) -> None:
+        self._process.kill()
+        raise Killed(self._component)
+
+
+async def _nothing() -> None:
+    return None

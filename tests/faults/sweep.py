@@ -1,0 +1,100 @@
+"""Visits the points of scenarios: every one with every fault that fits, and random combinations from a seed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+
+from faults.scenarios import SCENARIOS
+from faults.store import FAULTS, Fault, Point
+from faults.world import Outcome, play
+
+Visit = tuple[str, int, bool, tuple[tuple[Point, Fault], ...]]
+"""Scenario, seed, whether operator and poller are one process, and what is planned."""
+
+
+@cache
+def points(scenario: str, seed: int, *, together: bool) -> list[Point]:
+    """The calls of the scenario where nothing goes wrong."""
+    outcome = play(SCENARIOS[scenario], seed=seed, together=together)
+    assert not outcome.broken, (str(outcome), outcome.broken)
+    return [point for point in outcome.passed if point.component != "person"]
+
+
+def every_point(scenario: str, *, together: bool, seed: int = 0) -> Iterator[Visit]:
+    """One visit for each call and each fault that fits it."""
+    for point in points(scenario, seed, together=together):
+        for fault in FAULTS[point.call]:
+            yield scenario, seed, together, ((point, fault),)
+
+
+def combinations(count: int, seed: int) -> Iterator[Visit]:
+    """``count`` visits of two to four faults each."""
+    chance = random.Random(seed)
+    for number in range(count):
+        scenario, together = chance.choice(sorted(SCENARIOS)), chance.random() < 0.5
+        planned = {}
+        for _ in range(chance.randint(2, 4)):
+            point = chance.choice(points(scenario, 0, together=together))
+            point = Point(point.component, point.call, point.kind, point.number + chance.randint(0, 3))
+            planned[point] = chance.choice(FAULTS[point.call])
+        yield scenario, seed + number, together, tuple(planned.items())
+
+
+def visit(what: Visit) -> Outcome:
+    """Go there."""
+    scenario, seed, together, planned = what
+    return play(SCENARIOS[scenario], seed=seed, together=together, planned=dict(planned))
+
+
+def sweep(visits: Iterable[Visit], *, processes: int = 1) -> Iterator[Outcome]:
+    """The outcomes, as they come."""
+    if processes == 1:
+        yield from map(visit, visits)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would lack the threads that its memory speaks of
+    with ProcessPoolExecutor(processes, context) as pool:
+        yield from pool.map(visit, list(visits), chunksize=16)
+
+
+class Table:
+    """Points by faults: how often each was visited, and how often a promise was broken there."""
+
+    def __init__(self) -> None:
+        self._visited: Counter[tuple[str, Fault]] = Counter()
+        self._broken: Counter[tuple[str, Fault]] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count what struck."""
+        for point, fault in outcome.struck:
+            where = (f"{point.component} | {point.call} {point.kind}", fault)
+            self._visited[where] += 1
+            self._broken[where] += bool(outcome.broken)
+
+    @property
+    def total(self) -> int:
+        """How many faults struck."""
+        return sum(self._visited.values())
+
+    def markdown(self) -> str:
+        """A row a call, a column a fault; a cell is ``visits`` or ``broken of visits``."""
+        columns = list(Fault)
+        rows = sorted({row for row, _ in self._visited})
+        lines = [
+            "| component | call | " + " | ".join(fault.value for fault in columns) + " |",
+            "|---|---|" + "---:|" * len(columns),
+        ]
+        for row in rows:
+            cells = [self._cell(row, fault) for fault in columns]
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def _cell(self, row: str, fault: Fault) -> str:
+        visited, broken = self._visited[row, fault], self._broken[row, fault]
+        if not visited:
+            return ""
+        return f"**{broken} of {visited} broken**" if broken else str(visited)
