@@ -6,7 +6,22 @@ __all__ = ["Change", "Store", "open_store"]
 
 
 async def open_store(url: str) -> Store:
-    """The store at ``url``: ``:memory:``, ``sqlite:///app.db``, a path, ``postgresql://…``. Raises StoreUnavailable."""
+    """The store at ``url``: ``:memory:``, ``sqlite:///app.db``, a path, ``postgresql://…`` or ``kubernetes:``.
+
+    Raises StoreUnavailable.
+    """
+    if url.startswith("kubernetes:"):
+        return await _kubernetes(url)
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
 
     return await SqlStore.open(url)
+
+
+async def _kubernetes(url: str) -> Store:
+    from cloaca.errors import StoreUnavailable
+
+    try:
+        from cloaca.store.kubernetes.store import KubernetesStore  # only who is on a cluster needs an HTTP client
+    except ModuleNotFoundError as error:
+        raise StoreUnavailable(f"{url}: {error.name} is missing: pip install 'cloacina[operator]'") from error
+    return await KubernetesStore.open(url)

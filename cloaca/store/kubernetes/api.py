@@ -1,0 +1,212 @@
+"""Speak HTTP to an API server: requests, pages and watches, with its refusals as our errors. Knows no kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+
+from cloaca.errors import AlreadyExists, Conflict, Invalid, NotFound, StoreError, StoreUnavailable
+from cloaca.store.kubernetes.config import Server
+
+Object = dict[str, Any]
+
+PAGE = 500
+TIMEOUT = 30.0  # seconds for one answer
+SILENCE = 240  # seconds after which the server ends a watch, so that a dead connection is noticed
+PAUSES = (0.1, 0.5, 1.5)  # seconds before what may be tried again is
+LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After asks for
+LINE_LIMIT = 16 * 1024 * 1024  # an object has 1.5 MiB at most
+
+JSON_PATCH = "application/json-patch+json"
+NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+NAMES_ONLY_EVENTS = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
+CLOSED = "the store is closed: open it anew"
+
+
+class Expired(Exception):
+    """The resource version is too old: list again."""
+
+
+class Api:
+    """One API server. Belongs to the event loop in which it was made."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=server.tls or True, limit=100),
+            headers={"User-Agent": "cloacina"},
+            read_bufsize=1024 * 1024,
+        )
+        self.requests = 0
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Object:
+        """The answer. Raises AlreadyExists, NotFound, Conflict, Invalid, Expired, StoreUnavailable.
+
+        A read is tried again while the server is away or busy; a write only where it cannot have been taken.
+        """
+        data = None if body is None else json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+        headers = {"Accept": accept, **({} if data is None else {"Content-Type": content_type})}
+        for pause in (*PAUSES, None):
+            try:
+                return await self._once(method, path, data, params, headers)
+            except _Again as again:
+                if pause is None or not (again.untaken or method == "GET"):
+                    raise again.error from again.__cause__
+                await asyncio.sleep(min(again.after or pause, LONGEST_PAUSE))
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, headers: Mapping[str, str]
+    ) -> Object:
+        self._open()
+        self.requests += 1
+        try:
+            async with self._session.request(
+                method,
+                f"{self.server.url}{path}",
+                data=data,
+                params=params,
+                headers=await self._authorized(headers),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            ) as answer:
+                text = await answer.read()
+                if answer.status >= 400:
+                    raise _refused(answer.status, text, path, answer.headers.get("Retry-After"))
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            self._open()
+            raise _Again(self._away(error), untaken=isinstance(error, aiohttp.ClientConnectorError)) from error
+        answered: Object = json.loads(text)
+        return answered
+
+    async def everything(
+        self, path: str, params: Mapping[str, str] | None = None, accept: str = "application/json"
+    ) -> tuple[list[Object], str]:
+        """Every object, and the resource version of the list. Raises as ``request``, but never Expired."""
+        for _ in PAUSES:
+            try:
+                return await self._pages(path, {"limit": str(PAGE), **(params or {})}, accept)
+            except Expired:
+                continue  # the pages took longer than the server keeps its past: from the start
+        raise StoreUnavailable(f"{self.server.url}: the list of {path} expired again and again before its last page")
+
+    async def _pages(self, path: str, params: dict[str, str], accept: str) -> tuple[list[Object], str]:
+        items: list[Object] = []
+        while True:
+            page = await self.request("GET", path, params=params, accept=accept)
+            items += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, str(page["metadata"]["resourceVersion"])
+            params = {**params, "continue": token}
+
+    async def watch(
+        self, path: str, params: Mapping[str, str], accept: str = "application/json"
+    ) -> AsyncIterator[Object]:
+        """The events after ``resourceVersion``, bookmarks too; ends now and then. Raises Expired, StoreUnavailable."""
+        asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(SILENCE), **params}
+        self._open()
+        self.requests += 1
+        try:
+            async with self._session.get(
+                f"{self.server.url}{path}",
+                params=asked,
+                headers=await self._authorized({"Accept": accept}),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=SILENCE + TIMEOUT),
+            ) as answer:
+                if answer.status >= 400:
+                    raise _refused(answer.status, await answer.read(), path, None)
+                async for line in _lines(answer.content):
+                    event: Object = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _refused(int(event["object"].get("code", 500)), line, path, None, event["object"])
+                    yield event
+        except _Again as again:
+            raise again.error from again.__cause__
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            self._open()
+            raise self._away(error) from error
+
+    async def _authorized(self, headers: Mapping[str, str]) -> dict[str, str]:
+        token = await asyncio.to_thread(self.server.token) if self.server.slow_token else self.server.token()
+        return {**headers, **({} if token is None else {"Authorization": f"Bearer {token}"})}
+
+    def _open(self) -> None:
+        if self._session.closed:
+            raise StoreUnavailable(CLOSED)
+
+    def _away(self, error: Exception) -> StoreUnavailable:
+        said = "no answer in time" if isinstance(error, asyncio.TimeoutError) else str(error) or type(error).__name__
+        return StoreUnavailable(f"the API server {self.server.url} cannot be reached: {said}")
+
+    async def close(self) -> None:
+        """Let go of the connections. Idempotent."""
+        await self._session.close()
+
+
+class _Again(Exception):
+    """What may be tried again, and what to raise where it is not."""
+
+    def __init__(self, error: StoreUnavailable, *, untaken: bool, after: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.untaken = untaken  # whether a write was certainly not taken
+        self.after = after  # seconds
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length up to the limit: an object may be longer than what a reader takes for one."""
+    held = b""
+    async for piece in content.iter_any():
+        *whole, rest = (held + piece).split(b"\n")
+        for line in whole:
+            yield line
+        held = rest
+        if len(held) > LINE_LIMIT:
+            raise ValueError(f"one event of more than {LINE_LIMIT} bytes")
+
+
+def _refused(
+    code: int, text: bytes, path: str, after: str | None, status: Object | None = None
+) -> StoreError | Expired | _Again:
+    """What a refusal means to us."""
+    if status is None:
+        try:
+            status = json.loads(text)
+        except ValueError:
+            status = {"message": text[:200].decode(errors="replace").strip()}
+    said = str(status.get("message") or f"status {code}") if isinstance(status, dict) else f"status {code}"
+    reason = status.get("reason") if isinstance(status, dict) else None
+    seconds = float(after) if after is not None and after.isdigit() else None
+    match code:
+        case 401:
+            return StoreUnavailable(f"the API server does not know us ({said}): log in again, or renew the kubeconfig")
+        case 403:
+            return StoreUnavailable(f"the API server refused {path}: {said}")
+        case 404:
+            return NotFound(said)
+        case 409 if reason == "AlreadyExists":
+            return AlreadyExists(said)
+        case 409:
+            return Conflict(said)
+        case 410:
+            return Expired(said)
+        case 400 | 413 | 422:
+            return Invalid(said)
+        case 429:
+            return _Again(StoreUnavailable(f"the API server is busy: {said}"), untaken=True, after=seconds)
+        case _ if "request is too large" in said:
+            return Invalid(f"{said}: an object has to stay under 1.5 MB")
+    return _Again(StoreUnavailable(f"the API server failed: {said}"), untaken=False, after=seconds)

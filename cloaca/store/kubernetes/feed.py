@@ -1,0 +1,113 @@
+"""Follow the objects of our kinds by list and watch, and tell followers which of them changed. Writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from cloaca.errors import StoreUnavailable
+from cloaca.resources.meta import Ref, Resource
+from cloaca.store.base import Change
+from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Expired, Object
+
+log = logging.getLogger("cloacina.store")
+
+PAUSES = (0.1, 0.5, 1.5, 5.0)  # seconds before the next try while the server is away
+
+Saw = Callable[[Ref, Object, bool], None]
+"""Called with where an object stands, what was seen of it, and whether it is gone."""
+
+
+class Follower:
+    """What one reader of changes has not been told yet. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._pending: dict[Ref, bool] = {}
+        self._news = asyncio.Event()
+        self._closed = False
+
+    def tell(self, ref: Ref, deleted: bool) -> None:
+        """``ref`` changed; what was pending about it is said by this too."""
+        self._pending.pop(ref, None)
+        self._pending[ref] = deleted
+        self._news.set()
+
+    def close(self) -> None:
+        """There is nothing more to come."""
+        self._closed = True
+        self._news.set()
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """Every change, as it comes. Raises StoreUnavailable when the store is closed."""
+        while True:
+            while self._pending:
+                ref = next(iter(self._pending))
+                yield Change(ref=ref, deleted=self._pending.pop(ref))
+            if self._closed:
+                raise StoreUnavailable(CLOSED)
+            self._news.clear()
+            await self._news.wait()
+
+
+class Reflector:
+    """The objects of one kind, by name and resource version, kept up to date for as long as ``run`` runs."""
+
+    def __init__(self, api: Api, kind: type[Resource[Any, Any]], path: str, saw: Saw, *, names_only: bool) -> None:
+        self._api = api
+        self._kind = kind
+        self._path = path
+        self._saw = saw
+        self._list_accept, self._watch_accept = (
+            (NAMES_ONLY, NAMES_ONLY_EVENTS) if names_only else ("application/json", "application/json")
+        )
+        self._known: dict[Ref, str] = {}
+        self._version = ""
+
+    async def load(self) -> None:
+        """List everything; tell of what is new, other or gone since the last time. Raises StoreUnavailable."""
+        items, version = await self._api.everything(self._path, accept=self._list_accept)
+        before, self._known = self._known, {}
+        for item in items:
+            ref = self._ref(item)
+            self._known[ref] = item["metadata"]["resourceVersion"]
+            if before.pop(ref, None) != self._known[ref]:
+                self._saw(ref, item, False)
+        for ref, old in before.items():
+            self._saw(ref, {"metadata": {"resourceVersion": old}}, True)
+        self._version = version
+
+    async def run(self) -> None:
+        """Follow until cancelled; while the server is away, try again."""
+        tries = 0
+        while True:
+            try:
+                await self._watch()
+                tries = 0
+            except Expired:
+                log.debug("%s: the watch fell behind, listing anew", self._kind.KIND)
+                self._version = ""
+            except StoreUnavailable as error:
+                log.warning("%s cannot be followed: %s", self._kind.KIND, error)
+                await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+                tries += 1
+
+    async def _watch(self) -> None:
+        if not self._version:
+            await self.load()
+        events = self._api.watch(self._path, {"resourceVersion": self._version}, self._watch_accept)
+        async for event in events:
+            obj, what = event["object"], event["type"]
+            self._version = obj["metadata"]["resourceVersion"]
+            if what == "BOOKMARK":
+                continue
+            ref = self._ref(obj)
+            if what == "DELETED":
+                self._known.pop(ref, None)
+            else:
+                self._known[ref] = self._version
+            self._saw(ref, obj, what == "DELETED")
+
+    def _ref(self, obj: Object) -> Ref:
+        return Ref(self._kind.KIND, obj["metadata"]["namespace"], obj["metadata"]["name"])

@@ -1,0 +1,360 @@
+"""The store on a Kubernetes API server: what reads and writes mean there, in requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound, StoreUnavailable
+from cloaca.resources import KINDS
+from cloaca.resources.meta import API_VERSION, DEFAULT_NAMESPACE, Ref, Resource
+from cloaca.store.base import Change
+from cloaca.store.kubernetes import archives
+from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Object
+from cloaca.store.kubernetes.cache import Cache
+from cloaca.store.kubernetes.config import KubernetesUrl, Server, find_server, parse_url
+from cloaca.store.kubernetes.feed import Follower, Reflector
+from cloaca.store.sql.rows import check, metadata_columns, spec_json, status_json
+
+R = TypeVar("R", bound=Resource[Any, Any])
+T = TypeVar("T")
+
+_KINDS: dict[str, type[Resource[Any, Any]]] = {kind.KIND: kind for kind in KINDS}
+_STRICT = {"fieldValidation": "Strict"}
+
+
+class KubernetesStore:
+    """Resources and archives on one API server. Belongs to the event loop that opened it; others may call it too."""
+
+    def __init__(self, server: Server, wanted: KubernetesUrl) -> None:
+        self.api = Api(server)
+        self.namespace = wanted.namespace
+        self._archives = f"/api/v1/namespaces/{wanted.archives or wanted.namespace or server.namespace}/configmaps"
+        self._loop = asyncio.get_running_loop()
+        self._cache = Cache() if wanted.cached else None
+        self._followers: set[Follower] = set()
+        self._following: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str) -> KubernetesStore:
+        """The store at ``url`` (see ``config.parse_url``). Raises StoreUnavailable."""
+        wanted = parse_url(url)
+        store = cls(await asyncio.to_thread(find_server, wanted, os.environ), wanted)
+        if store._cache is not None:
+            try:
+                store._following = await store._follow(store._feed, names_only=False)
+            except BaseException:
+                await store.close()
+                raise
+        return store
+
+    # --- reading
+
+    async def get(self, kind: type[R], name: str, namespace: str = DEFAULT_NAMESPACE) -> R | None:
+        return await self._here(self._get(kind, name, namespace))
+
+    async def _get(self, kind: type[R], name: str, namespace: str) -> R | None:
+        if not name:
+            return None
+        if self._cache is not None:
+            text = self._cache.get(Ref(kind.KIND, namespace, name))
+            return None if text is None else _read(kind, text)
+        found = await self._look(Ref(kind.KIND, namespace, name))
+        return None if found is None else _object(kind, found)
+
+    async def list(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> tuple[R, ...]:
+        return await self._here(self._list(kind, namespace, labels or {}))
+
+    async def _list(self, kind: type[R], namespace: str | None, labels: Mapping[str, str]) -> tuple[R, ...]:
+        namespace = namespace or self.namespace
+        if self._cache is not None:
+            return tuple(_read(kind, text) for text in self._cache.list(kind.KIND, namespace, labels))
+        selector = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+        items, _ = await self.api.everything(_collection(kind, namespace), selector)
+        objects = (_object(kind, {"apiVersion": API_VERSION, "kind": kind.KIND, **item}) for item in items)
+        return tuple(sorted(objects, key=lambda obj: (obj.metadata.namespace, obj.name)))
+
+    async def _look(self, ref: Ref) -> Object | None:
+        """The object as the server has it now."""
+        try:
+            found = await self.api.request("GET", _path(ref))
+        except NotFound:
+            return None
+        if self._cache is not None:
+            self._cache.saw(ref, found, False)
+        return found
+
+    # --- writing
+
+    async def create(self, obj: R) -> R:
+        return await self._here(self._create(obj))
+
+    async def _create(self, obj: R) -> R:
+        check(obj)
+        spec, status = json.loads(spec_json(obj)), json.loads(status_json(obj))
+        for owner in obj.metadata.owner_references:
+            if owner.api_version == API_VERSION:
+                await self._owner_stands(obj, Ref(owner.kind, obj.metadata.namespace, owner.name), owner.uid)
+        metadata = obj.metadata
+        document = {
+            "apiVersion": API_VERSION,
+            "kind": obj.KIND,
+            "metadata": {"name": metadata.name, "namespace": metadata.namespace, **_given(obj)},
+            "spec": spec,
+        }
+        try:
+            made = await self.api.request(
+                "POST", _collection(type(obj), metadata.namespace), body=document, params=_STRICT
+            )
+        except AlreadyExists as error:
+            if self._cache is not None:
+                await self._look(obj.ref)
+            raise AlreadyExists(f"{obj.ref} exists already") from error
+        except NotFound as error:
+            raise NotFound(f"{obj.ref}: {error}: create the namespace, or install the kinds in crds/") from error
+        except (Invalid, Conflict) as error:
+            raise type(error)(f"{obj.ref}: {error}") from error
+        if status != json.loads(status_json(type(obj)(spec=obj.spec, status=type(obj.status)()))):
+            created = _object(type(obj), made)
+            return await self._write(created.model_copy(update={"status": obj.status}), status=True)
+        return self._noted(type(obj), made)
+
+    async def _owner_stands(self, obj: Resource[Any, Any], owner: Ref, uid: str) -> None:
+        """Raise NotFound where the owner is gone: else the object would be made, and collected a moment later."""
+        if self._cache is not None and self._cache.uid(owner) == uid:
+            return
+        found = await self._look(owner)
+        if found is None or found["metadata"]["uid"] != uid or found["metadata"].get("deletionTimestamp"):
+            raise NotFound(f"{obj.ref}: its owner {owner.kind} {owner.name} is gone")
+
+    async def update(self, obj: R) -> R:
+        check(obj)
+        return await self._here(self._write(obj, status=False))
+
+    async def write_status(self, obj: R) -> R:
+        return await self._here(self._write(obj, status=True))
+
+    async def _write(self, obj: R, *, status: bool) -> R:
+        """A patch of the parts that are ours: what others keep in metadata, such as finalizers, stays."""
+        metadata = obj.metadata
+        patch: list[Object] = []
+        if metadata.uid:
+            patch.append({"op": "test", "path": "/metadata/uid", "value": metadata.uid})
+        if metadata.resource_version:
+            patch.append({"op": "add", "path": "/metadata/resourceVersion", "value": metadata.resource_version})
+        if status:
+            patch.append({"op": "add", "path": "/status", "value": json.loads(status_json(obj))})
+        else:
+            patch.append({"op": "add", "path": "/spec", "value": json.loads(spec_json(obj))})
+            patch += [{"op": "add", "path": f"/metadata/{name}", "value": value} for name, value in _given(obj).items()]
+        path = f"{_path(obj.ref)}/status" if status else _path(obj.ref)
+        try:
+            written = await self.api.request("PATCH", path, body=patch, params=_STRICT, content_type=JSON_PATCH)
+        except NotFound as error:
+            if self._cache is not None:
+                await self._look(obj.ref)
+            raise NotFound(f"{obj.ref} is gone") from error
+        except (Conflict, Invalid) as error:
+            found = await self._look(obj.ref)  # it also brings the cache up to date, for whoever looks again
+            if found is None or (metadata.uid and found["metadata"]["uid"] != metadata.uid):
+                raise NotFound(f"{obj.ref} is gone") from error
+            if isinstance(error, Conflict):
+                raise Conflict(f"{obj.ref} changed since it was read: look again") from error
+            raise Invalid(f"{obj.ref}: {error}") from error
+        return self._noted(type(obj), written)
+
+    def _noted(self, kind: type[R], answered: Object) -> R:
+        obj = _object(kind, answered)
+        if self._cache is not None:
+            self._cache.saw(obj.ref, answered, False)
+        return obj
+
+    async def delete(self, ref: Ref, uid: str | None = None) -> bool:
+        return await self._here(self._delete(ref, uid))
+
+    async def _delete(self, ref: Ref, uid: str | None) -> bool:
+        options: Object = {"propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            answered = await self.api.request("DELETE", _path(ref), body=options)
+        except (NotFound, Conflict):  # Conflict: another uid
+            return False
+        gone = uid or (answered.get("details") or answered.get("metadata") or {}).get("uid")
+        if self._cache is not None and gone:
+            self._cache.deleted(ref, gone)
+        return True
+
+    # --- changes
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
+        return self._changes()
+
+    @asynccontextmanager
+    async def _changes(self) -> AsyncIterator[AsyncIterator[Change]]:
+        if asyncio.get_running_loop() is not self._loop:
+            raise CloacaError("follow a Kubernetes store from the event loop that opened it, or open another one")
+        self._check_open()
+        follower = Follower()
+        tasks: list[asyncio.Task[None]] = []
+        if self._cache is None:
+            listed = False
+
+            def saw(ref: Ref, _obj: Object, gone: bool) -> None:
+                if listed:
+                    follower.tell(ref, gone)
+
+            tasks = await self._follow(saw, names_only=True)
+            listed = True
+        self._followers.add(follower)
+        try:
+            yield follower.changes()
+        finally:
+            self._followers.discard(follower)
+            await _ended(tasks)
+
+    async def _follow(self, saw: Any, *, names_only: bool) -> list[asyncio.Task[None]]:
+        """Tasks that follow every kind from this moment on."""
+        reflectors = [
+            Reflector(self.api, kind, _collection(kind, self.namespace), saw, names_only=names_only) for kind in KINDS
+        ]
+        await asyncio.gather(*(reflector.load() for reflector in reflectors))
+        return [asyncio.ensure_future(reflector.run()) for reflector in reflectors]
+
+    def _feed(self, ref: Ref, obj: Object, gone: bool) -> None:
+        """The watch told something: first the memory, then those who look into it."""
+        if self._cache is not None:
+            self._cache.saw(ref, obj, gone)
+        for follower in self._followers:
+            follower.tell(ref, gone)
+
+    # --- archives
+
+    async def put_archive(self, data: bytes) -> str:
+        return await self._here(self._put_archive(data))
+
+    async def _put_archive(self, data: bytes) -> str:
+        for part in reversed(archives.parts(data)):  # the first one last: it says that all are there
+            try:
+                await self.api.request("POST", self._archives, body=part, params=_STRICT)
+            except AlreadyExists:
+                path = f"{self._archives}/{part['metadata']['name']}"
+                if (await self.api.request("GET", path)).get("binaryData") != part["binaryData"]:
+                    await self.api.request("DELETE", path)
+                    await self.api.request("POST", self._archives, body=part, params=_STRICT)
+        return archives.digest_of(data)
+
+    async def get_archive(self, digest: str) -> bytes | None:
+        return await self._here(self._get_archive(digest))
+
+    async def _get_archive(self, digest: str) -> bytes | None:
+        try:
+            found = [await self.api.request("GET", f"{self._archives}/{archives.part_name(digest, 0)}")]
+            for part in range(1, archives.count(found[0])):
+                found.append(await self.api.request("GET", f"{self._archives}/{archives.part_name(digest, part)}"))
+        except NotFound:
+            return None
+        return await asyncio.to_thread(archives.joined, digest, found)
+
+    async def list_archives(self) -> tuple[str, ...]:
+        first = {"labelSelector": f"{archives.PART_LABEL}=0"}
+        items, _ = await self._here(self.api.everything(self._archives, first, NAMES_ONLY))
+        return tuple(sorted(item["metadata"]["annotations"][archives.DIGEST_ANNOTATION] for item in items))
+
+    async def delete_archive(self, digest: str) -> bool:
+        return await self._here(self._delete_archive(digest))
+
+    async def _delete_archive(self, digest: str) -> bool:
+        path = f"{self._archives}/{archives.part_name(digest, 0)}"
+        try:
+            parts = archives.count(await self.api.request("GET", path))
+            await self.api.request("DELETE", path)
+        except NotFound:
+            return False
+        for part in range(1, parts):
+            try:
+                await self.api.request("DELETE", f"{self._archives}/{archives.part_name(digest, part)}")
+            except NotFound:
+                continue
+        return True
+
+    # --- life
+
+    async def close(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(), self._loop))
+        else:
+            await self._close()
+
+    async def _close(self) -> None:
+        self._closed = True
+        for follower in self._followers:
+            follower.close()
+        await _ended(self._following)
+        await self.api.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(CLOSED)
+
+    async def _here(self, work: Coroutine[Any, Any, T]) -> T:
+        """What ``work`` gives, done in the loop that the connections belong to."""
+        if self._closed:
+            work.close()
+            raise StoreUnavailable(CLOSED)
+        if asyncio.get_running_loop() is self._loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+
+def _collection(kind: type[Resource[Any, Any]], namespace: str | None) -> str:
+    within = "" if namespace is None else f"/namespaces/{namespace}"
+    return f"/apis/{API_VERSION}{within}/{kind.PLURAL}"
+
+
+def _path(ref: Ref) -> str:
+    kind = _KINDS.get(ref.kind)
+    if kind is None:
+        raise NotFound(f"{ref}: the kind is none of ours")
+    return f"{_collection(kind, ref.namespace)}/{ref.name}"
+
+
+def _given(obj: Resource[Any, Any]) -> Object:
+    """The parts of metadata that whoever writes decides."""
+    columns = metadata_columns(obj)
+    names = {"labels": "labels", "annotations": "annotations", "owners": "ownerReferences"}
+    return {name: json.loads(columns[column]) for column, name in names.items()}
+
+
+def _object(kind: type[R], answered: Object) -> R:
+    return _read(kind, json.dumps(answered))
+
+
+def _read(kind: type[R], text: str | bytes) -> R:
+    """The object of an answer. Fields that a newer version of our kinds has are kept, and written back."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError:
+        pass
+    try:
+        return kind.model_validate_json(text, extra="allow")
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        name = json.loads(text)["metadata"].get("name")
+        raise Invalid(f"{kind.KIND} {name} was stored by another version: {faults}: upgrade cloacina") from error
+
+
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
