@@ -64,7 +64,5 @@ def joined(digest: str, found: Sequence[dict[str, Any]]) -> bytes:
         data = None
     if data is None or digest_of(data) != digest:
         names = ", ".join(f"{part['metadata']['namespace']}/{part['metadata']['name']}" for part in found)
-        raise StoreUnavailable(
-            f"the archive {digest} is damaged: delete the ConfigMaps {names}, and it is fetched anew"
-        )
+        raise StoreUnavailable(f"the archive {digest} is damaged: delete the ConfigMaps {names}: it is fetched anew")
     return data

@@ -26,6 +26,7 @@ R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
 
 _KINDS: dict[str, type[Resource[Any, Any]]] = {kind.KIND: kind for kind in KINDS}
+_Tasks = list[asyncio.Task[None]]
 _STRICT = {"fieldValidation": "Strict"}
 
 
@@ -39,7 +40,7 @@ class KubernetesStore:
         self._loop = asyncio.get_running_loop()
         self._cache = Cache() if wanted.cached else None
         self._followers: set[Follower] = set()
-        self._following: list[asyncio.Task[None]] = []
+        self._following: _Tasks = []
         self._closed = False
 
     @classmethod
@@ -205,7 +206,7 @@ class KubernetesStore:
             raise CloacaError("follow a Kubernetes store from the event loop that opened it, or open another one")
         self._check_open()
         follower = Follower()
-        tasks: list[asyncio.Task[None]] = []
+        tasks: _Tasks = []
         if self._cache is None:
             listed = False
 
@@ -222,7 +223,7 @@ class KubernetesStore:
             self._followers.discard(follower)
             await _ended(tasks)
 
-    async def _follow(self, saw: Any, *, names_only: bool) -> list[asyncio.Task[None]]:
+    async def _follow(self, saw: Any, *, names_only: bool) -> _Tasks:
         """Tasks that follow every kind from this moment on."""
         reflectors = [
             Reflector(self.api, kind, _collection(kind, self.namespace), saw, names_only=names_only) for kind in KINDS
@@ -259,8 +260,8 @@ class KubernetesStore:
     async def _get_archive(self, digest: str) -> bytes | None:
         try:
             found = [await self.api.request("GET", f"{self._archives}/{archives.part_name(digest, 0)}")]
-            for part in range(1, archives.count(found[0])):
-                found.append(await self.api.request("GET", f"{self._archives}/{archives.part_name(digest, part)}"))
+            names = [archives.part_name(digest, part) for part in range(1, archives.count(found[0]))]
+            found += [await self.api.request("GET", f"{self._archives}/{name}") for name in names]
         except NotFound:
             return None
         return await asyncio.to_thread(archives.joined, digest, found)
@@ -353,7 +354,7 @@ def _read(kind: type[R], text: str | bytes) -> R:
         raise Invalid(f"{kind.KIND} {name} was stored by another version: {faults}: upgrade cloacina") from error
 
 
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+async def _ended(tasks: _Tasks) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
