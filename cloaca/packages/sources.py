@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cloaca.errors import SourceError
+from cloaca.packages.http import Credentials, download
 
 
 class UnsupportedSource(SourceError):
     """There is no way from here to such a source; another try cannot help."""
 
 
-async def fetch(url: str, *, limit: int, files: bool) -> bytes:
+async def fetch(url: str, *, limit: int, files: bool, credentials: Credentials | None = None) -> bytes:
     """The bytes at ``url``, at most ``limit``. ``files``: whether ``file:`` may be read (by the local daemon only).
 
     Raises UnsupportedSource for a scheme that cannot be fetched here, SourceError for anything that may pass.
@@ -26,7 +27,9 @@ async def fetch(url: str, *, limit: int, files: bool) -> bytes:
         return await asyncio.to_thread(_read, Path(url2pathname(parts.path)), limit)
     if parts.scheme == "file":
         raise UnsupportedSource(f"{url}: files are read by the local daemon only; use a ConfigMap or http(s)")
-    raise UnsupportedSource(f"{url}: this version fetches from file: in the local daemon only")
+    if parts.scheme in ("http", "https"):
+        return await asyncio.to_thread(download, url, limit=limit, credentials=credentials)
+    raise UnsupportedSource(f"{url}: this version fetches from http(s), ConfigMaps, and file: in the local daemon")
 
 
 def _read(path: Path, limit: int) -> bytes:

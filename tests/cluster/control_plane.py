@@ -43,6 +43,7 @@ class ControlPlane:
     kubeconfig: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)  # empty: somebody else's cluster
     commands: dict[str, list[str]] = field(default_factory=dict)
+    namespaces: list[str] = field(default_factory=list)  # made for all tests of this process
 
     # --- as the administrator
 

@@ -106,7 +106,7 @@ class Api:
         items: list[Object] = []
         while True:
             page = await self.request("GET", path, params=params, accept=accept)
-            items += page["items"]
+            items += page["items"] or ()  # null where there are none, of names only
             token = page["metadata"].get("continue")
             if not token:
                 return items, str(page["metadata"]["resourceVersion"])

@@ -30,6 +30,11 @@ def part_name(digest: str, part: int) -> str:
     return f"cloacina-archive-{digest.removeprefix('sha256:')[:_SHOWN]}-{part}"
 
 
+def source_part(name: str, part: int) -> str:
+    """The ConfigMap with part ``part`` of a source: the one that the package names, then ``<name>-1`` and on."""
+    return name if part == 0 else f"{name}-{part}"
+
+
 def parts(data: bytes) -> list[dict[str, Any]]:
     """The ConfigMaps that hold ``data``; one at least."""
     digest = digest_of(data)

@@ -25,6 +25,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._kinds: dict[str, dict[Ref, _Kept]] = {}
+        self.newest = 0  # the highest resource version that was seen
         self._gone: dict[str, Ref] = {}  # uids that we deleted and whose end the watch has not told yet
 
     def get(self, ref: Ref) -> bytes | None:
@@ -50,6 +51,7 @@ class Cache:
         """What the watch, or the answer to a write, says of an object."""
         metadata = obj["metadata"]
         version, uid = version_of(obj), metadata.get("uid", "")
+        self.newest = max(self.newest, version)
         kept = self._of(ref.kind).get(ref)
         if gone:
             self._gone.pop(uid, None)

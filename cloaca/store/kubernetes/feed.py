@@ -23,13 +23,17 @@ Saw = Callable[[Ref, Object, bool], None]
 class Follower:
     """What one reader of changes has not been told yet. Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: int) -> None:
+        """``since``: the resource version of this moment, as far as is known; what is older is not told."""
+        self._since = since
         self._pending: dict[Ref, bool] = {}
         self._news = asyncio.Event()
         self._closed = False
 
-    def tell(self, ref: Ref, deleted: bool) -> None:
-        """``ref`` changed; what was pending about it is said by this too."""
+    def tell(self, ref: Ref, deleted: bool, version: int) -> None:
+        """``ref`` changed, at that resource version; what was pending about it is said by this too."""
+        if version <= self._since:
+            return
         self._pending.pop(ref, None)
         self._pending[ref] = deleted
         self._news.set()
@@ -74,8 +78,8 @@ class Reflector:
             self._known[ref] = item["metadata"]["resourceVersion"]
             if before.pop(ref, None) != self._known[ref]:
                 self._saw(ref, item, False)
-        for ref, old in before.items():
-            self._saw(ref, {"metadata": {"resourceVersion": old}}, True)
+        for ref in before:
+            self._saw(ref, {"metadata": {"resourceVersion": version}}, True)  # gone by then, nobody knows when
         self._version = version
 
     async def run(self) -> None:

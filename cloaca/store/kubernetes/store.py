@@ -17,7 +17,7 @@ from cloaca.resources.meta import API_VERSION, DEFAULT_NAMESPACE, Ref, Resource
 from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives
 from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Object
-from cloaca.store.kubernetes.cache import Cache
+from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, Server, find_server, parse_url
 from cloaca.store.kubernetes.feed import Follower, Reflector
 from cloaca.store.sql.rows import check, metadata_columns, spec_json, status_json
@@ -101,7 +101,8 @@ class KubernetesStore:
 
     async def _create(self, obj: R) -> R:
         check(obj)
-        spec, status = json.loads(spec_json(obj)), json.loads(status_json(obj))
+        spec = json.loads(spec_json(obj))
+        status_json(obj)  # refused before anything is made
         for owner in obj.metadata.owner_references:
             if owner.api_version == API_VERSION:
                 await self._owner_stands(obj, Ref(owner.kind, obj.metadata.namespace, owner.name), owner.uid)
@@ -124,7 +125,7 @@ class KubernetesStore:
             raise NotFound(f"{obj.ref}: {error}: create the namespace, or install the kinds in crds/") from error
         except (Invalid, Conflict) as error:
             raise type(error)(f"{obj.ref}: {error}") from error
-        if status != json.loads(status_json(type(obj)(spec=obj.spec, status=type(obj.status)()))):
+        if not _says_nothing(obj):
             created = _object(type(obj), made)
             return await self._write(created.model_copy(update={"status": obj.status}), status=True)
         return self._noted(type(obj), made)
@@ -147,6 +148,11 @@ class KubernetesStore:
     async def _write(self, obj: R, *, status: bool) -> R:
         """A patch of the parts that are ours: what others keep in metadata, such as finalizers, stays."""
         metadata = obj.metadata
+        if status and _says_nothing(obj):
+            found = await self._look(obj.ref)
+            seen = None if found is None else _object(type(obj), found)
+            if seen is not None and seen.metadata == metadata and seen.status == obj.status:
+                return seen  # no status and an empty one are the same to us, not to the server
         patch: list[Object] = []
         if metadata.uid:
             patch.append({"op": "test", "path": "/metadata/uid", "value": metadata.uid})
@@ -156,7 +162,9 @@ class KubernetesStore:
             patch.append({"op": "add", "path": "/status", "value": json.loads(status_json(obj))})
         else:
             patch.append({"op": "add", "path": "/spec", "value": json.loads(spec_json(obj))})
-            patch += [{"op": "add", "path": f"/metadata/{name}", "value": value} for name, value in _given(obj).items()]
+            for name, value in _given(obj).items():
+                patch.append({"op": "add", "path": f"/metadata/{name}", "value": value})
+                patch += [] if value else [{"op": "remove", "path": f"/metadata/{name}"}]  # also where it was not there
         path = f"{_path(obj.ref)}/status" if status else _path(obj.ref)
         try:
             written = await self.api.request("PATCH", path, body=patch, params=_STRICT, content_type=JSON_PATCH)
@@ -205,14 +213,14 @@ class KubernetesStore:
         if asyncio.get_running_loop() is not self._loop:
             raise CloacaError("follow a Kubernetes store from the event loop that opened it, or open another one")
         self._check_open()
-        follower = Follower()
+        follower = Follower(0 if self._cache is None else self._cache.newest)
         tasks: _Tasks = []
         if self._cache is None:
             listed = False
 
-            def saw(ref: Ref, _obj: Object, gone: bool) -> None:
+            def saw(ref: Ref, obj: Object, gone: bool) -> None:
                 if listed:
-                    follower.tell(ref, gone)
+                    follower.tell(ref, gone, version_of(obj))
 
             tasks = await self._follow(saw, names_only=True)
             listed = True
@@ -236,7 +244,7 @@ class KubernetesStore:
         if self._cache is not None:
             self._cache.saw(ref, obj, gone)
         for follower in self._followers:
-            follower.tell(ref, gone)
+            follower.tell(ref, gone, version_of(obj))
 
     # --- archives
 
@@ -334,6 +342,11 @@ def _given(obj: Resource[Any, Any]) -> Object:
     columns = metadata_columns(obj)
     names = {"labels": "labels", "annotations": "annotations", "owners": "ownerReferences"}
     return {name: json.loads(columns[column]) for column, name in names.items()}
+
+
+def _says_nothing(obj: Resource[Any, Any]) -> bool:
+    """Whether its status is what it is before anything was observed."""
+    return bool(obj.status == type(obj.status)())
 
 
 def _object(kind: type[R], answered: Object) -> R:

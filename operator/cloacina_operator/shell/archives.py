@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloaca.errors import CloacaError, ImportCrashed, ImportTimedOut, LoadError, SourceError
+from cloaca.errors import CloacaError, ImportCrashed, ImportTimedOut, LoadError, SourceError, StoreUnavailable
 from cloaca.packages.agreement import check_registered, resolve_workflow
 from cloaca.packages.archive import Limits
 from cloaca.packages.examine import Examined, Step, examine
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import Manifest
-from cloaca.packages.sources import UnsupportedSource, fetch
+from cloaca.packages.sources import UnsupportedSource
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PackageReason
 from cloaca.resources.package import TaskEntry, TriggerEntry, WorkflowEntry
 from cloaca.store import Store
 from cloacina_operator.core.packages import Accepted, Fetched, FetchFailed, Refused, Unread
 from cloacina_operator.executors.base import Executor
+from cloacina_operator.shell.sources import Cluster, fetch_source
 
 log = logging.getLogger("cloacina.archives")
 
@@ -45,12 +46,20 @@ class Archives:
     """Remembers what the sources gave and what the archives turned out to be. Forgetting it all loses nothing."""
 
     def __init__(
-        self, *, store: Store, executor: Executor, limits: Limits, files: bool, changed: Callable[[Ref], None]
+        self,
+        *,
+        store: Store,
+        executor: Executor,
+        limits: Limits,
+        files: bool,
+        changed: Callable[[Ref], None],
+        cluster: Cluster | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
         self._limits = limits
         self._files = files
+        self._cluster = cluster  # where ConfigMaps and Secrets of sources are; None: nowhere
         self._changed = changed
         self._fetches: dict[Ref, tuple[_Wanted, _Attempts]] = {}
         self._verdicts: dict[Ref, tuple[_Wanted, str, Accepted | Refused | Unread]] = {}
@@ -137,13 +146,15 @@ class Archives:
         if known != wanted:
             attempts = _Attempts()
         try:
-            data = await fetch(_url(package), limit=self._limits.packed_bytes, files=self._files)
+            data = await fetch_source(
+                package, limit=self._limits.packed_bytes, files=self._files, cluster=self._cluster
+            )
             digest = await self._store.put_archive(data)
             attempts.failures = 0
             attempts.outcome = self._pinned(package, digest)
         except UnsupportedSource as error:
             attempts.outcome = FetchFailed(reason=PackageReason.SOURCE_UNSUPPORTED, message=str(error), retry_at=None)
-        except SourceError as error:
+        except (SourceError, StoreUnavailable) as error:
             attempts.failures += 1
             delay = min(FIRST_RETRY * 2 ** min(attempts.failures - 1, 20), LONGEST_RETRY)
             attempts.outcome = FetchFailed(
@@ -237,12 +248,6 @@ def _accepted(manifest: Manifest, inventory: Inventory, warnings: tuple[str, ...
         ),
         warnings=warnings,
     )
-
-
-def _url(package: CloacinaPackage) -> str:
-    if package.spec.source.url is None:
-        raise UnsupportedSource("spec.source.configMap: there are no ConfigMaps outside of a cluster; use url")
-    return package.spec.source.url
 
 
 def _wanted(package: CloacinaPackage) -> _Wanted:

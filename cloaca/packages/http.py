@@ -1,0 +1,153 @@
+"""Get bytes over http(s): bounded in size, time and redirects. Credentials go to the origin they are for, never on."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+from cloaca.errors import SourceError
+
+TIMEOUT = 60.0  # seconds for all of it
+SILENCE = 15.0  # seconds without a byte
+REDIRECTS = 5
+_PIECE = 256 * 1024
+_HEADERS = {"User-Agent": "cloacina", "Accept": "*/*"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """Who we are at the source: a token, or a user and a password. Never shown."""
+
+    token: str | None = field(default=None, repr=False)
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def header(self) -> str:
+        """The value of ``Authorization``."""
+        if self.token is not None:
+            return f"Bearer {self.token}"
+        pair = f"{self.username or ''}:{self.password or ''}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def download(
+    url: str,
+    *,
+    limit: int,
+    credentials: Credentials | None = None,
+    timeout: float = TIMEOUT,
+    silence: float = SILENCE,
+    trusted: ssl.SSLContext | None = None,
+) -> bytes:
+    """The bytes at ``url``, at most ``limit``. Blocks: call it in a thread. Raises SourceError.
+
+    ``trusted``: the authorities of certificates; None: the machine's.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise SourceError(f"{url}: only http and https are fetched")
+    until = time.monotonic() + timeout
+    redirects = _Redirects(url, credentials)
+    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=trusted))
+    request = urllib.request.Request(url, headers=_HEADERS)  # noqa: S310  # looked at above
+    if credentials is not None:
+        request.add_unredirected_header("Authorization", credentials.header)
+    shown = without_query(url)
+    try:
+        with opener.open(request, timeout=min(silence, timeout)) as answer:
+            return _read(answer, shown, limit, until)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise SourceError(f"{shown}: {_explained(error, credentials is not None)}") from None
+    except TimeoutError as error:
+        raise SourceError(f"{shown}: no answer within {silence:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, TimeoutError):
+            raise SourceError(f"{shown}: no answer within {silence:g} s") from error
+        raise SourceError(f"{shown} cannot be fetched: {reason or type(error).__name__}") from error
+
+
+def without_query(url: str) -> str:
+    """``url`` as messages show it: signed URLs carry secrets behind the question mark."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _read(answer: http.client.HTTPResponse, shown: str, limit: int, until: float) -> bytes:
+    announced = answer.headers.get("Content-Length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise SourceError(f"{shown} is larger than the limit of {limit:,} bytes: it has {int(announced):,}")
+    data = bytearray()
+    while True:
+        if time.monotonic() > until:
+            raise SourceError(f"{shown}: not whole in time, after {len(data):,} bytes")
+        piece = answer.read1(_PIECE)
+        if not piece:
+            break
+        data += piece
+        if len(data) > limit:
+            raise SourceError(f"{shown} is larger than the limit of {limit:,} bytes")
+    if announced.isdigit() and len(data) != int(announced):
+        raise SourceError(f"{shown} broke off after {len(data):,} of {int(announced):,} bytes")
+    return bytes(data)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a few, never from https to http, and shows credentials to their own origin only."""
+
+    max_repeats = max_redirections = REDIRECTS + 1  # urllib's own count, which ours comes before
+
+    def __init__(self, url: str, credentials: Credentials | None) -> None:
+        self._origin = _origin(url)
+        self._credentials = credentials
+        self._followed = 0
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,  # noqa: ARG002  # the names are urllib's
+        msg: str,  # noqa: ARG002
+        headers: Message,  # noqa: ARG002
+        newurl: str,
+    ) -> urllib.request.Request:
+        target = urljoin(req.full_url, newurl)
+        self._followed += 1
+        if self._followed > REDIRECTS:
+            fp.close()
+            raise SourceError(f"{without_query(req.full_url)}: more than {REDIRECTS} redirects")
+        scheme = urlsplit(target).scheme
+        if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
+            fp.close()
+            raise SourceError(f"{without_query(req.full_url)} redirects from {req.type} to {scheme}: not followed")
+        following = urllib.request.Request(target, headers=_HEADERS)  # noqa: S310  # looked at above
+        if self._credentials is not None and _origin(target) == self._origin:
+            following.add_unredirected_header("Authorization", self._credentials.header)
+        return following
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return (parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme))
+
+
+def _explained(error: urllib.error.HTTPError, known: bool) -> str:
+    match error.code:
+        case 401 | 403 if known:
+            return f"{error.code} {error.reason}: the credentials of spec.secretRef are not accepted"
+        case 401 | 403:
+            return f"{error.code} {error.reason}: name a Secret with credentials in spec.secretRef"
+        case 404:
+            return "404: there is nothing there; check spec.source.url"
+    if error.code in (301, 302, 303, 307, 308):
+        return f"{error.code}: it redirects to what is not http(s): not followed"
+    return f"the server answered {error.code} {error.reason}"

@@ -1,0 +1,191 @@
+"""Fetch archives from real HTTP servers, well behaved and not."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from cloaca.errors import SourceError
+from cloaca.packages.http import Credentials, download
+
+BYTES = bytes(range(256)) * 4000
+SECRET = "hunter2-do-not-print"
+
+
+async def archive(request: web.Request) -> web.Response:
+    return web.Response(body=BYTES)
+
+
+async def private(request: web.Request) -> web.Response:
+    allowed = {Credentials(token=SECRET).header, Credentials(username="ada", password=SECRET).header}
+    if request.headers.get("Authorization") not in allowed:
+        raise web.HTTPUnauthorized
+    return web.Response(body=b"private")
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    while True:
+        await answer.write(b"x" * 65_536)
+
+
+async def drip(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse()
+    await answer.prepare(request)
+    while True:
+        await answer.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def silent(request: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def broken_off(request: web.Request) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Length": "1000"})
+    await answer.prepare(request)
+    await answer.write(b"x" * 10)
+    assert request.transport is not None
+    request.transport.abort()
+    return answer
+
+
+async def loop(request: web.Request) -> web.Response:
+    raise web.HTTPFound("/loop")
+
+
+async def to_file(request: web.Request) -> web.Response:
+    raise web.HTTPFound("file:///etc/passwd")
+
+
+async def onward(request: web.Request) -> web.Response:
+    raise web.HTTPFound(request.query["to"])
+
+
+async def seen_header(request: web.Request) -> web.Response:
+    return web.Response(text=request.headers.get("Authorization", "nothing"))
+
+
+async def failing(request: web.Request) -> web.Response:
+    raise web.HTTPInternalServerError
+
+
+HANDLERS = (
+    archive, private, endless, drip, silent, broken_off, loop, to_file, onward, seen_header, failing,
+)  # fmt: skip
+Serve = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Starts a server on a free port; gives its address."""
+    runners: list[web.AppRunner] = []
+
+    async def start(tls: ssl.SSLContext | None = None) -> str:
+        app = web.Application()
+        for handler in (
+            archive,
+            private,
+            endless,
+            drip,
+            silent,
+            broken_off,
+            loop,
+            to_file,
+            onward,
+            seen_header,
+            failing,
+        ):
+            app.router.add_get(f"/{handler.__name__}", handler)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        return f"{'http' if tls is None else 'https'}://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def get(url: str, **options: object) -> bytes:
+    return await asyncio.to_thread(download, url, **{"limit": 2_000_000, **options})  # type: ignore[arg-type]
+
+
+async def test_what_is_there_comes_whole(serve: Serve) -> None:
+    assert await get(f"{await serve()}/archive") == BYTES
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(Credentials(token=SECRET), id="bearer"),
+        pytest.param(Credentials(username="ada", password=SECRET), id="basic"),
+    ],
+)
+async def test_credentials_open_what_is_private(serve: Serve, known: Credentials) -> None:
+    assert await get(f"{await serve()}/private", credentials=known) == b"private"
+    assert SECRET not in repr(known)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "said"),
+    [
+        pytest.param("private", {}, "401 Unauthorized: name a Secret", id="no credentials"),
+        pytest.param("private", {"credentials": Credentials(token="x")}, "not accepted", id="wrong credentials"),
+        pytest.param("nothing", {}, "404: there is nothing there", id="404"),
+        pytest.param("failing", {}, "500 Internal Server Error", id="500"),
+        pytest.param("archive", {"limit": 1000}, "larger than the limit of 1,000 bytes: it has 1,024,000", id="large"),
+        pytest.param("endless", {"limit": 100_000}, "larger than the limit of 100,000 bytes", id="endless"),
+        pytest.param("silent", {"silence": 0.2}, "no answer within 0.2 s", id="silent"),
+        pytest.param("drip", {"timeout": 0.3}, "not whole in time", id="a drip"),
+        pytest.param("broken_off", {}, "broke off|cannot be fetched", id="broken off"),
+        pytest.param("loop", {}, "more than 5 redirects", id="redirect loop"),
+        pytest.param("to_file", {}, "302: it redirects to what is not", id="to a file"),
+    ],
+)
+async def test_what_cannot_be_had_says_why_and_shows_no_secret(
+    serve: Serve, path: str, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(SourceError, match=said) as caught:
+        await get(f"{await serve()}/{path}?signature={SECRET}", **options)
+    assert SECRET not in str(caught.value)
+
+
+async def test_credentials_stay_with_their_origin(serve: Serve) -> None:
+    first, second = await serve(), await serve()
+    known = Credentials(token=SECRET)
+    assert await get(f"{first}/onward?to={first}/seen_header", credentials=known) == known.header.encode()
+    assert await get(f"{first}/onward?to={second}/seen_header", credentials=known) == b"nothing"
+
+
+async def test_nobody_listening_is_said(unused_tcp_port: int) -> None:
+    with pytest.raises(SourceError, match=r"cannot be fetched: .*refused"):
+        await get(f"http://127.0.0.1:{unused_tcp_port}/archive")
+
+
+async def test_a_certificate_must_be_of_a_known_authority(serve: Serve, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "own.crt", tmp_path / "own.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=own", "-addext",
+         "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    address = await serve(tls)
+    with pytest.raises(SourceError, match="certificate verify failed"):
+        await get(f"{address}/archive")
+    trusted = ssl.create_default_context(cafile=str(certificate))
+    assert await get(f"{address}/archive", trusted=trusted) == BYTES
+    plain = await serve()
+    with pytest.raises(SourceError, match="from https to http: not followed"):
+        await get(f"{address}/onward?to={plain}/archive", trusted=trusted)
