@@ -148,11 +148,11 @@ class KubernetesStore:
     async def _write(self, obj: R, *, status: bool) -> R:
         """A patch of the parts that are ours: what others keep in metadata, such as finalizers, stays."""
         metadata = obj.metadata
-        if status and _says_nothing(obj):
+        if not status or _says_nothing(obj):  # rare writes, of which the server would count also those of nothing new
             found = await self._look(obj.ref)
             seen = None if found is None else _object(type(obj), found)
-            if seen is not None and seen.metadata == metadata and seen.status == obj.status:
-                return seen  # no status and an empty one are the same to us, not to the server
+            if seen is not None and _same(seen, obj, status=status):
+                return seen
         patch: list[Object] = []
         if metadata.uid:
             patch.append({"op": "test", "path": "/metadata/uid", "value": metadata.uid})
@@ -347,6 +347,16 @@ def _given(obj: Resource[Any, Any]) -> Object:
 def _says_nothing(obj: Resource[Any, Any]) -> bool:
     """Whether its status is what it is before anything was observed."""
     return bool(obj.status == type(obj.status)())
+
+
+def _same(seen: R, obj: R, *, status: bool) -> bool:
+    """Whether writing ``obj`` would change nothing of ``seen``, the same object in the same version."""
+    mine, theirs = obj.metadata, seen.metadata
+    if mine.uid not in ("", theirs.uid) or mine.resource_version not in ("", theirs.resource_version):
+        return False
+    if status:
+        return bool(seen.status == obj.status)
+    return _given(seen) == _given(obj) and spec_json(seen) == spec_json(obj)
 
 
 def _object(kind: type[R], answered: Object) -> R:
