@@ -424,7 +424,7 @@ async def test_a_closed_store_says_so_and_may_be_closed_again(store: Store) -> N
 
 
 async def following(changes: AsyncIterator[Change]) -> Change:
-    return await asyncio.wait_for(changes.__anext__(), 10)
+    return await asyncio.wait_for(changes.__anext__(), 90)  # a cluster's collector learns of new kinds every 30 s
 
 
 async def told(changes: AsyncIterator[Change], *wanted: Change) -> None:
