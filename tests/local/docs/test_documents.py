@@ -47,8 +47,10 @@ def test_every_command_that_is_named_exists_with_its_options(path: Path) -> None
     root: Any = typer.main.get_command(app)
     for line, language, _, lines in blocks(path.read_text()):
         if language in ("", "console"):
-            for text in lines:
-                words = shlex.split(text.removeprefix("$ "), comments=True) if "cloaca" in text else []
+            inner = [command for text in lines for command in re.findall(r"\$\(([^)]+)\)", text)]
+            for text in (*lines, *inner):
+                outer = re.sub(r"\$\([^)]+\)", "words", text).removeprefix("$ ")
+                words = shlex.split(outer, comments=True) if "cloaca" in outer else []
                 if words[:1] == ["cloaca"] and len(words) > 1 and not words[1].startswith("-"):
                     check_command(root, words[1:], f"{name(path)}:{line}: {text}")
 
@@ -74,7 +76,10 @@ def python_blocks() -> list[object]:
 
 
 @pytest.mark.parametrize("code", python_blocks())
-def test_every_piece_of_python_is_valid_and_its_triggers_and_workflows_can_be_declared(code: str) -> None:
+def test_every_piece_of_python_is_valid_and_its_triggers_and_workflows_can_be_declared(
+    code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # what a document opens, it opens here
     with collecting():
         exec(compile(f"import cloaca\n{code}", "document", "exec"), {"__name__": "document"})
 
