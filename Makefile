@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit cluster-tools crds manifests bench faults lock clean
+.PHONY: help demo test lint types layers unit cluster-tools crds manifests bench bench-peer faults lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 
 faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (long)
 	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write
+
+bench-peer: $(STAMP) ## Measure another cloaca too: make bench-peer PYTHON=/path/to/python
+	@$(BIN)/python tests/bench/peer.py "$(filter-out python3,$(PYTHON))"
 
 lock: $(STAMP) ## Renew requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
