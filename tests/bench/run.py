@@ -84,7 +84,7 @@ def table(figures: dict[str, float]) -> Iterable[str]:
 
 def _measured(figure: Figure, value: float | None) -> str:
     if value is None:
-        return "**not reached**"
+        return "not measured"
     text = f"{value:.4g} {figure.unit}"
     if figure.limit is None:
         return text
