@@ -149,6 +149,7 @@ def run_job(
         account=settings.run_service_account,
         restart="Never",
     )
+    pod["metadata"]["annotations"] = {**pod["metadata"]["annotations"], ATTEMPT_ANNOTATION: str(attempt)}
     deadline = _seconds_left(run, now)
     if deadline is not None:
         pod["spec"]["activeDeadlineSeconds"] = deadline + BACKSTOP

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -82,6 +82,9 @@ class Jobs:
         self._events = Watched(cluster, f"/api/v1{within}/events", refused, self._saw_event)
         self._pods_of: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # Job's uid -> pod's uid -> pod
         self._poller_pods: defaultdict[tuple[str, str], dict[str, Object]] = defaultdict(dict)  # namespace, label
+        self._run_pods: defaultdict[tuple[str, str], dict[str, Object]] = defaultdict(
+            dict
+        )  # namespace, name of the run
         self._refusals: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # Job's uid -> name -> event
         self._ends: dict[str, Execution] = {}  # Job's uid -> how its pod ended, which outlives the pod
         self._active: set[str] = set()  # uids of Jobs of runs that have not ended
@@ -90,8 +93,9 @@ class Jobs:
         self._parts: dict[tuple[str, str], int] = {}  # package's uid, digest -> ConfigMaps that are there
         self._imports: dict[Ref, tuple[str, str]] = {}  # package -> its inspection Job
         self._news: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
-        self._stopped: set[str] = set()  # uids of pods and Jobs that were asked to go
-        self.made: Counter[str] = Counter()
+        self._stopped: set[str] = set()  # uids of Deployments and Jobs that were asked to go
+        self.started_runs = 0
+        """Jobs made for attempts of runs."""
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
@@ -150,13 +154,26 @@ class Jobs:
             return
         if after is None:
             self._pods_of[job].pop(uid_of(seen), None)
-            self._stopped.discard(uid_of(seen))
         else:
             self._pods_of[job][uid_of(after)] = after
         owner = next((owner for owner in seen["metadata"]["ownerReferences"] if owner.get("controller")), None)
-        known = None if owner is None else self._jobs.get(seen["metadata"]["namespace"], owner["name"])
+        if owner is None:
+            return
+        key = (str(seen["metadata"]["namespace"]), str(owner["name"]))
+        if _component(seen) == Component.RUN:
+            if after is None:
+                self._run_pods[key].pop(uid_of(seen), None)
+            else:
+                self._run_pods[key][uid_of(after)] = after
+            if not self._run_pods[key]:
+                del self._run_pods[key]
+        known = self._jobs.get(*key)
         if known is not None and uid_of(known) == job:
             self._saw_job(known, known)
+            return
+        self._pods_of.pop(job, None)  # its Job is gone
+        if _component(seen) == Component.RUN:
+            self._changed(Ref(WorkflowRun.KIND, *key))
 
     def _saw_event(self, before: Object | None, after: Object | None) -> None:
         seen = after or before
@@ -350,6 +367,9 @@ class Jobs:
         job = self._jobs.get(run.namespace, run.name)
         if job is not None:
             return self._job_execution(job)
+        for pod in self._run_pods.get((run.namespace, run.name), {}).values():
+            if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+                return Execution(attempt=_attempt(pod))  # its Job was deleted; it is about to end
         refused = self._refused.get(run)
         if refused is None or self._now() >= self._refused_at[run] + TRY_AGAIN:
             return None  # nothing is there: it is tried (again)
@@ -365,6 +385,11 @@ class Jobs:
         if seen.ended_at is not None:
             self._ends[uid] = seen
         return seen
+
+    @property
+    def active_runs(self) -> int:
+        """Jobs of runs that have not ended."""
+        return len(self._active)
 
     def slot_free(self) -> bool:
         return len(self._active) < self._max_runs
@@ -388,7 +413,7 @@ class Jobs:
         except NotFound:
             return  # its namespace is going
         self._refused.pop(run.ref, None)
-        self.made[Component.RUN.value] += 1
+        self.started_runs += 1
         self._jobs.saw(made)
 
     async def _meet(self, run: WorkflowRun) -> None:
@@ -407,15 +432,9 @@ class Jobs:
         self._refuse(run.ref, PodReason.NAME_TAKEN, said)
 
     async def stop_run(self, run: Ref) -> None:
+        """Deletes its Job, and with it the pod, which gets SIGTERM and its grace; until it has ended it is alive."""
         job = self._jobs.get(run.namespace, run.name)
-        if job is None:
-            return
-        pods = list(self._pods_of[uid_of(job)].values())
-        for pod in pods:
-            if uid_of(pod) not in self._stopped and not pod["metadata"].get("deletionTimestamp"):
-                self._stopped.add(uid_of(pod))
-                await self._delete("/api/v1", "pods", run.namespace, pod["metadata"]["name"], uid_of(pod))
-        if not pods and uid_of(job) not in self._stopped:
+        if job is not None and uid_of(job) not in self._stopped:
             self._stopped.add(uid_of(job))
             await self._delete_job(run.namespace, run.name)
 

@@ -1,0 +1,98 @@
+"""Settings of the operator on a cluster: environment variables, read once, in the host, into one frozen object."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cloaca.packages.archive import Limits
+from cloacina_operator.core.manifests import PodSettings
+from cloacina_operator.settings import SettingsError
+
+PREFIX = "CLOACINA_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """Everything that can be set of the operator on a cluster."""
+
+    pods: PodSettings
+    namespace: str | None = None
+    """``CLOACINA_NAMESPACES``: the one namespace whose packages are looked after; empty: all of the cluster."""
+    own_namespace: str = "default"
+    """``CLOACINA_POD_NAMESPACE``: where the Lease and the archives are."""
+    identity: str = ""
+    """``CLOACINA_POD``: who we are in the Lease; unset: the host name."""
+    lease: str = "cloacina-operator"
+    """``CLOACINA_LEASE``: name of the Lease; ``-``: lead without one."""
+    store: str = "kubernetes:"
+    """``CLOACINA_STORE``: where the operator itself reads and writes."""
+    max_runs: int = 1_000
+    """``CLOACINA_MAX_RUNS``: Jobs of runs that have not ended; further runs wait."""
+    port: int = 8080
+    """``CLOACINA_PORT``: of ``/healthz``, ``/readyz`` and ``/metrics``."""
+    log_level: str = "info"
+    """``CLOACINA_LOG_LEVEL``: debug, info, warning or error."""
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def elects(self) -> bool:
+        """Whether a Lease decides who leads."""
+        return self.lease != "-"
+
+
+def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
+    """The settings in ``environment``. Raises SettingsError, which names every fault."""
+    faults: list[str] = []
+
+    def text(name: str, default: str) -> str:
+        return environment.get(PREFIX + name) or default
+
+    def count(name: str, default: int) -> int:
+        given = environment.get(PREFIX + name)
+        if not given:
+            return default
+        if given.isdecimal() and int(given) > 0:
+            return int(given)
+        faults.append(f"{PREFIX}{name} is {given!r}, but must be a whole number of at least 1")
+        return default
+
+    namespaces = [name.strip() for name in text("NAMESPACES", "").split(",") if name.strip()]
+    if len(namespaces) > 1:
+        faults.append(f"{PREFIX}NAMESPACES names {len(namespaces)}: one operator looks after one namespace, or all")
+    image = text("IMAGE", "")
+    if not image:
+        faults.append(f"{PREFIX}IMAGE must be set: the runtime image of pods, where a package names none")
+    level = text("LOG_LEVEL", "info")
+    if level not in ("debug", "info", "warning", "error"):
+        faults.append(f"{PREFIX}LOG_LEVEL is {level!r}, but must be debug, info, warning or error")
+    pods = PodSettings(
+        image=image or "unset",
+        image_pull_policy=text("IMAGE_PULL_POLICY", "IfNotPresent"),
+        image_pull_secrets=tuple(name for name in text("IMAGE_PULL_SECRETS", "").split(",") if name),
+        poller_service_account=text("POLLER_SERVICE_ACCOUNT", "cloacina-poller"),
+        run_service_account=text("RUN_SERVICE_ACCOUNT", "cloacina-run"),
+        store=text("POD_STORE", "kubernetes:"),
+        import_timeout=count("IMPORT_TIMEOUT", 60),
+        job_ttl=count("JOB_TTL", 3600),
+    )
+    settings = ClusterSettings(
+        pods=pods,
+        namespace=namespaces[0] if namespaces else None,
+        own_namespace=text("POD_NAMESPACE", "default"),
+        identity=text("POD", socket.gethostname()),
+        lease=text("LEASE", "cloacina-operator"),
+        store=text("STORE", _store_url(namespaces)),
+        max_runs=count("MAX_RUNS", 1_000),
+        port=count("PORT", 8080),
+        log_level=level,
+    )
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return settings
+
+
+def _store_url(namespaces: list[str]) -> str:
+    only = f"&namespace={namespaces[0]}" if namespaces else ""
+    return f"kubernetes:?cached=true{only}"

@@ -1,0 +1,196 @@
+"""The operator on a cluster, hosted by kopf: reads settings, waits to lead, wires and runs. Decides nothing.
+
+``python -m cloacina_operator.hosts.kopf_app``. kopf's events only put references on our queue: such handlers add no
+finalizer and no annotation, and are never tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import kopf
+
+from cloaca.errors import CloacaError
+from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
+from cloaca.resources.meta import GROUP, VERSION
+from cloaca.store import Store, open_store
+from cloacina_operator.cluster_settings import ClusterSettings, read_cluster_settings
+from cloacina_operator.executors.api import Api, find_access
+from cloacina_operator.executors.jobs import Jobs
+from cloacina_operator.hosts.cluster_logs import set_up
+from cloacina_operator.hosts.lease import Lease
+from cloacina_operator.hosts.web import Web
+from cloacina_operator.shell.archives import Archives
+from cloacina_operator.shell.index import Index
+from cloacina_operator.shell.queue import Queue
+from cloacina_operator.shell.reconcile import Reconciler, utc_now
+
+log = logging.getLogger("cloacina.operator")
+
+REQUEST_TIMEOUT = 30.0  # seconds; kopf waits five minutes where nobody says so
+WORKERS = 50  # of kopf, which knows no limit by itself
+SILENCE = 300  # seconds after which the server ends a watch of kopf
+
+
+class Operator:
+    """What one leader consists of. Belongs to one event loop."""
+
+    def __init__(self, settings: ClusterSettings, api: Api, store: Store) -> None:
+        self._settings = settings
+        self.queue = Queue()
+        self.jobs = Jobs(
+            cluster=api,
+            store=store,
+            settings=settings.pods,
+            limits=settings.limits,
+            max_runs=settings.max_runs,
+            namespace=settings.namespace,
+            changed=self.queue.add,
+            now=utc_now,
+        )
+        self._archives = Archives(
+            store=store, executor=self.jobs, limits=settings.limits, files=False, changed=self.queue.add
+        )
+        self._reconciler = Reconciler(
+            store=store,
+            executor=self.jobs,
+            archives=self._archives,
+            index=Index(store),
+            queue=self.queue,
+            now=utc_now,
+        )
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until ``stopping``, or until one of its parts ends, which raises what ended it."""
+        parts: list[Coroutine[Any, Any, Any]] = [self.jobs.run(), self._reconcile(), self._host(), stopping.wait()]
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._archives.close()
+
+    async def _reconcile(self) -> None:
+        await self.jobs.listed()  # before that, what is not known may still be there
+        log.info("everything was seen once; reconciling")
+        await self._reconciler.run()
+
+    async def _host(self) -> None:
+        """kopf, which returns when a signal says to stop."""
+        namespace = self._settings.namespace
+        await kopf.operator(
+            registry=handlers(self.queue),
+            settings=quiet_settings(),
+            standalone=True,  # a Lease decides who leads; peering freezes everybody where priorities are equal
+            clusterwide=namespace is None,
+            namespaces=() if namespace is None else (namespace,),
+        )
+
+
+def handlers(queue: Queue) -> kopf.OperatorRegistry:
+    """What kopf does with an event: put the reference on the queue, and nothing else."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**given: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+
+    for kind in (CloacinaPackage, Trigger, WorkflowRun):
+
+        @kopf.on.event(GROUP, VERSION, kind.PLURAL, registry=registry, id=kind.PLURAL)
+        async def changed(namespace: str | None, name: str, kind: str = kind.KIND, **_: Any) -> None:
+            queue.add(Ref(kind, namespace or "", name))
+
+    return registry
+
+
+def quiet_settings() -> kopf.OperatorSettings:
+    """kopf's settings: no events of its own, and a limit on everything that has none."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.networking.request_timeout = REQUEST_TIMEOUT
+    settings.queueing.worker_limit = WORKERS
+    settings.watching.server_timeout = SILENCE
+    settings.scanning.disabled = True  # our kinds are there before us; nobody needs the right to list all of them
+    return settings
+
+
+async def serve(settings: ClusterSettings) -> int:
+    """Wait to lead, lead, and stop when asked to; returns the exit code."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    api = Api(find_access(os.environ))
+    lease = Lease(api, namespace=settings.own_namespace, name=settings.lease, me=settings.identity)
+    web = Web(api=api, lease=lease if settings.elects else None)
+    await web.start(settings.port)
+    echoing = asyncio.ensure_future(lease.watched.run()) if settings.elects else None
+    try:
+        if settings.elects and not await _before(stopping, lease.acquire()):
+            return 0
+        store = await open_store(settings.store)
+        try:
+            await _lead(Operator(settings, api, store), lease, web, settings, stopping)
+        finally:
+            await lease.release()
+            await store.close()
+    finally:
+        if echoing is not None:
+            echoing.cancel()
+            await asyncio.wait({echoing})
+        await web.close()
+        await api.close()
+    return 0
+
+
+async def _lead(operator: Operator, lease: Lease, web: Web, settings: ClusterSettings, stopping: asyncio.Event) -> None:
+    web.operator = operator
+    working = asyncio.ensure_future(operator.run(stopping))
+    keeping = asyncio.ensure_future(lease.keep() if settings.elects else asyncio.Event().wait())
+    try:
+        done, _ = await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (working, keeping):
+            task.cancel()
+        await asyncio.wait({working, keeping})
+
+
+async def _before(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Whether ``work`` came to its end before somebody asked to stop."""
+    task, asked = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+    ended = task.done()
+    for one in (task, asked):
+        one.cancel()
+        with suppress(asyncio.CancelledError):
+            await one
+    return ended
+
+
+def main() -> int:
+    """Run the operator; returns its exit code."""
+    try:
+        settings = read_cluster_settings(os.environ)
+        set_up(settings.log_level)
+        return asyncio.run(serve(settings))
+    except CloacaError as error:
+        print(f"cloacina operator: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Hold a Lease, so that one of several operators leads; and see it come back through a watch. Reconciles nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound
+from cloaca.resources.meta import rfc3339
+from cloacina_operator.core.leadership import (
+    DURATION,
+    RENEW,
+    Seen,
+    Step,
+    must_stop,
+    next_step,
+    observed,
+    watch_is_dead,
+)
+from cloacina_operator.executors.watched import Cluster, Object, Watched
+
+log = logging.getLogger("cloacina.lease")
+
+
+class LeadershipLost(CloacaError):
+    """The Lease could not be renewed in time: another operator may lead by now."""
+
+
+class Lease:
+    """One Lease and one candidate. Belongs to one event loop."""
+
+    def __init__(self, cluster: Cluster, *, namespace: str, name: str, me: str) -> None:
+        self._cluster = cluster
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._name = name
+        self._me = me
+        self._object: Object | None = None
+        self._seen: Seen | None = None
+        self._moved_at = self._echoed_at = time.monotonic()
+        self.leading = False
+        self.watched = Watched(cluster, self._path, {"fieldSelector": f"metadata.name={name}"}, self._echo)
+
+    def healthy(self) -> bool:
+        """Whether what is written comes back through the watch."""
+        return not watch_is_dead(self._moved_at, self._echoed_at)
+
+    async def acquire(self) -> None:
+        """Return when we lead."""
+        while True:
+            try:
+                await self._look()
+                if next_step(self._me, self._seen, time.monotonic()) is not Step.WAIT:
+                    await self._write(self._me)
+                    self.leading = True
+                    log.info("%s leads", self._me)
+                    return
+            except (Conflict, AlreadyExists):
+                continue  # another one was quicker: look who
+            except CloacaError as error:
+                log.warning("the lease cannot be read or taken: %s", error)
+            await asyncio.sleep(RENEW)
+
+    async def keep(self) -> None:
+        """Renew until cancelled. Raises LeadershipLost, in time for us to stop before another one begins."""
+        renewed_at = time.monotonic()
+        while True:
+            await asyncio.sleep(RENEW)
+            try:
+                await asyncio.wait_for(self._write(self._me), RENEW)
+                renewed_at = time.monotonic()
+            except (Conflict, NotFound) as error:
+                await self._reread(error)
+            except (CloacaError, asyncio.TimeoutError) as error:
+                log.warning("the lease cannot be renewed: %s", error)
+            if must_stop(renewed_at, time.monotonic()):
+                self.leading = False
+                raise LeadershipLost("the lease was not renewed in time; another operator may lead")
+
+    async def release(self) -> None:
+        """Let another one lead at once. Best effort."""
+        if self.leading:
+            self.leading = False
+            try:
+                await self._write("")
+            except CloacaError as error:
+                log.warning("the lease is not released, it runs out by itself: %s", error)
+
+    async def _reread(self, error: CloacaError) -> None:
+        """A write lost its answer, or somebody took the Lease."""
+        try:
+            await self._look()
+        except CloacaError:
+            return
+        if self._seen is not None and self._seen.holder not in ("", self._me):
+            self.leading = False
+            raise LeadershipLost(f"{self._seen.holder} leads now") from error
+
+    async def _look(self) -> None:
+        try:
+            self._take_note(await self._cluster.request("GET", f"{self._path}/{self._name}"))
+        except NotFound:
+            self._object, self._seen = None, None
+
+    async def _write(self, holder: str) -> None:
+        now = rfc3339(datetime.now(timezone.utc))
+        known: dict[str, Any] = {} if self._object is None else self._object
+        spec = dict(known.get("spec", {}))
+        if spec.get("holderIdentity") != holder:
+            spec |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
+        spec |= {"holderIdentity": holder, "renewTime": now, "leaseDurationSeconds": int(DURATION)}
+        metadata: dict[str, Any] = {"name": self._name}
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+        if self._object is None:
+            self._take_note(await self._cluster.request("POST", self._path, body=body))
+            return
+        metadata["resourceVersion"] = self._object["metadata"]["resourceVersion"]
+        self._take_note(await self._cluster.request("PUT", f"{self._path}/{self._name}", body=body))
+
+    def _take_note(self, lease: Object) -> None:
+        self._object = lease
+        spec, now = lease.get("spec", {}), time.monotonic()
+        before = self._seen
+        self._seen = observed(before, spec.get("holderIdentity") or "", spec.get("renewTime") or "", now)
+        if self._seen is not before:
+            self._moved_at = now
+
+    def _echo(self, _before: Object | None, _after: Object | None) -> None:
+        self._echoed_at = time.monotonic()

@@ -1,0 +1,140 @@
+"""Plays the kubelet where none runs: the real API server and controllers make pods, and this says what becomes of them.
+
+A pod's container can be executed as a real local process, with its ConfigMaps laid out as the kubelet does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cloacina_operator.core.manifests import ARCHIVE_PATH, ARCHIVE_VOLUME, MAIN
+from cloacina_operator.executors.api import Api
+
+from cloaca.errors import NotFound
+
+Object = dict[str, Any]
+
+
+class Player:
+    """Says what becomes of the pods of one namespace."""
+
+    def __init__(self, api: Api, namespace: str, folder: Path, environment: dict[str, str] | None = None) -> None:
+        self._environment = environment or {}
+        self._api = api
+        self._namespace = namespace
+        self._folder = folder
+
+    async def pods(self, component: str) -> list[Object]:
+        """The pods of a component that are there."""
+        path = f"/api/v1/namespaces/{self._namespace}/pods"
+        params = {"labelSelector": f"cloacina.io/component={component}"}
+        return list((await self._api.request("GET", path, params=params))["items"])
+
+    async def pod(self, component: str, seconds: float = 30.0) -> Object:
+        """The one pod of a component, once a controller has made it."""
+        async with asyncio.timeout(seconds):
+            while True:
+                found = [pod for pod in await self.pods(component) if not pod["metadata"].get("deletionTimestamp")]
+                if found:
+                    return found[0]
+                await asyncio.sleep(0.05)
+
+    async def report(self, pod: Object, phase: str, container: Object | None = None, **status: Any) -> None:
+        """Write the status of a pod, as a kubelet does."""
+        state = {"name": MAIN, "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0}
+        reported = {
+            "phase": phase,
+            "startTime": "2026-03-28T09:00:00Z",
+            "conditions": [{"type": "Ready", "status": "True" if phase == "Running" else "False"}],
+            "containerStatuses": [] if container is None else [{**state, **container}],
+            **status,
+        }
+        with suppress(NotFound):
+            path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/status"
+            fresh = await self._api.request("GET", path.removesuffix("/status"))
+            await self._api.request("PUT", path, body={**fresh, "status": reported})
+
+    async def runs(self, pod: Object) -> None:
+        """Its container runs."""
+        await self.report(pod, "Running", {"state": {"running": {"startedAt": "2026-03-28T09:00:00Z"}}})
+
+    async def waits(self, pod: Object, reason: str, message: str) -> None:
+        """Its container cannot start."""
+        await self.report(pod, "Pending", {"state": {"waiting": {"reason": reason, "message": message}}})
+
+    async def ends(self, pod: Object, code: int, reason: str = "", message: str = "") -> None:
+        """Its container ended."""
+        ended = {
+            "exitCode": code,
+            "reason": reason or ("Completed" if code == 0 else "Error"),
+            "message": message,
+            "startedAt": "2026-03-28T09:00:00Z",
+            "finishedAt": "2026-03-28T09:00:01Z",
+        }
+        await self.report(pod, "Succeeded" if code == 0 else "Failed", {"state": {"terminated": ended}})
+
+    async def execute(self, pod: Object) -> int:
+        """Run its container here, and report how it ended; returns the exit code."""
+        home = self._folder / pod["metadata"]["name"]
+        archive, words = home / "archive", home / "termination-log"
+        archive.mkdir(parents=True)
+        for volume in pod["spec"]["volumes"]:
+            if volume["name"] == ARCHIVE_VOLUME:
+                for source in volume["projected"]["sources"]:
+                    await self._mount(source["configMap"], archive)
+        container = next(c for c in pod["spec"]["containers"] if c["name"] == MAIN)
+        arguments = [str(archive) if word == ARCHIVE_PATH else word for word in container["args"]]
+        await self.runs(pod)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *arguments,
+            "--scratch",
+            str(home / "tmp"),
+            env={
+                **os.environ,
+                **self._environment,
+                "CLOACA_LAST_WORDS": str(words),
+                "CLOACA_POD": pod["metadata"]["name"],
+            },
+        )
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:  # its pod was deleted
+            process.terminate()
+            await process.wait()
+            raise
+        await self.ends(pod, code, message=words.read_text() if words.exists() else "")
+        return code
+
+    async def play(self) -> None:
+        """Execute every pod that comes, until cancelled; end those whose pods go."""
+        playing: dict[str, asyncio.Task[int]] = {}
+        path = f"/api/v1/namespaces/{self._namespace}/pods"
+        try:
+            while True:
+                pods = {pod["metadata"]["uid"]: pod for pod in (await self._api.request("GET", path))["items"]}
+                for uid, pod in pods.items():
+                    if uid not in playing and not pod["metadata"].get("deletionTimestamp"):
+                        playing[uid] = asyncio.ensure_future(self.execute(pod))
+                for uid, task in playing.items():
+                    if uid not in pods or pods[uid]["metadata"].get("deletionTimestamp"):
+                        task.cancel()
+                await asyncio.sleep(0.1)
+        finally:
+            for task in playing.values():
+                task.cancel()
+            if playing:
+                await asyncio.wait(playing.values())
+
+    async def _mount(self, source: Object, folder: Path) -> None:
+        path = f"/api/v1/namespaces/{self._namespace}/configmaps/{source['name']}"
+        data = (await self._api.request("GET", path))["binaryData"]
+        for item in source["items"]:
+            (folder / item["path"]).write_bytes(base64.b64decode(data[item["key"]]))
