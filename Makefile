@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit cluster-tools crds manifests bench bench-peer faults lock clean
+.PHONY: help demo test lint types layers unit cluster-tools postgres crds manifests bench bench-peer faults lock clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP) ## The main job, live: pack, deploy, poll, fire, run (about a minute)
 	@$(BIN)/python examples/data-ingest/demo.py
 
-test: lint types layers cluster-tools unit ## Every check and every test
+test: lint types layers cluster-tools postgres unit ## Every check and every test
 
 lint: $(STAMP) ## Style: ruff
 	@$(BIN)/ruff check .
@@ -43,6 +43,9 @@ unit: $(STAMP) ## The tests
 
 cluster-tools: $(STAMP) ## Build etcd and Kubernetes for the tests, once, into ~/.cache/cloacina (10 minutes)
 	@$(BIN)/python tests/cluster/binaries.py >/dev/null || echo "the tests that need a cluster will be skipped" >&2
+
+postgres: ## Install a PostgreSQL server for the tests where there is none (as root, on Debian or Ubuntu)
+	@sh tests/setup/postgres.sh
 
 crds: $(STAMP) ## Write crds/*.yaml from the types
 	@$(BIN)/python -m cloaca.resources.crds crds

@@ -1,6 +1,6 @@
 """PostgreSQL as the store's database: a schema that any number of processes and machines share.
 
-docs/decisions/0013 says how writers take turns, why resource versions are seen in their order, and what is durable.
+docs/decisions/0017 says how writers take turns, why resource versions are seen in their order, and what is durable.
 """
 
 from __future__ import annotations
