@@ -16,6 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -25,14 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 from cloaca.cli.live import Snapshot, live_view
+from cloaca.errors import Conflict, NotFound
 from cloaca.home import Home
 from cloaca.packages.build import build_package
-from cloaca.resources import RunPhase, WorkflowRun
-from cloaca.store import open_store
+from cloaca.resources import RunPhase, Trigger, WorkflowRun
+from cloaca.store import Store, open_store
 
 EXAMPLE = Path(__file__).parent
 PATIENCE = 45.0  # seconds until something that must happen is missed
 FILES_AT_ONCE = 3
+HISTORY = 100  # runs
 PAUSE = 0.7  # seconds between two deliveries
 STOP_GRACE = 15.0  # seconds that the daemon gets to end
 
@@ -160,7 +163,7 @@ class Course:
     def ended(self, seen: Snapshot) -> bool:
         """Whether every file had its run and every run has ended. Raises DemoFailed when that takes too long."""
         self._daemon.check()
-        if any(trigger.status.ticks for trigger in seen.triggers):
+        if any(trigger.status.ticks and keeps_history(trigger) for trigger in seen.triggers):
             self._deliver()
         if len(seen.runs) == self._files and all(run.status.phase.finished for run in seen.runs):
             return True
@@ -191,10 +194,30 @@ class Course:
 async def play(places: Places, daemon: Daemon, console: Console) -> Snapshot:
     """Show the store while the files go in, until every run has ended; returns what was seen last."""
     store = await open_store(str(places.home.database))
+    keeping = asyncio.ensure_future(keep_history(store))
     try:
         return await live_view(store, console, Course(places, daemon).ended)
     finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
         await store.close()
+
+
+async def keep_history(store: Store) -> None:
+    """Have the run of every file kept, for the table at the end: by default the last three completed ones are."""
+    async with store.changes() as changes:
+        while True:
+            for trigger in await store.list(Trigger):
+                if not keeps_history(trigger):
+                    spec = trigger.spec.model_copy(update={"successful_runs_history_limit": HISTORY})
+                    with suppress(Conflict, NotFound):  # the next change brings it here again
+                        await store.update(trigger.model_copy(update={"spec": spec}))
+            await anext(changes)
+
+
+def keeps_history(trigger: Trigger) -> bool:
+    """Whether the trigger keeps more runs than the demo makes."""
+    return trigger.spec.successful_runs_history_limit >= HISTORY
 
 
 def run_table(runs: Iterable[WorkflowRun]) -> Table:
