@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit cluster-tools postgres crds manifests bench bench-peer faults lock clean
+.PHONY: help demo test lint types layers unit cluster-tools postgres crds manifests bench bench-peer faults lock clean image
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,14 @@ bench-peer: $(STAMP) ## Measure another cloaca too: make bench-peer PYTHON=/path
 lock: $(STAMP) ## Renew requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 	  --all-extras --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --extra operator --extra postgres --constraint requirements.lock --custom-compile-command "make lock" \
+	  --output-file image/requirements.lock pyproject.toml
+	@printf 'hatchling\nuv\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --custom-compile-command "make lock" --output-file image/build.lock -
+
+image: ## Make the image without Docker: a Debian base and wheels (root, debootstrap)
+	@image/build.sh $(IMAGE)
 
 clean: ## Remove the environment and every cache
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

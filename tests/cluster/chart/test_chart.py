@@ -19,6 +19,7 @@ Render = Callable[..., list[dict[str, Any]]]
 EVERYTHING = {
     "image": {"repository": "registry.invalid/cloacina", "tag": "1.2.3", "pullSecrets": [{"name": "a"}, {"name": "b"}]},
     "packageNamespaces": ["default", "kube-public"],
+    "clusterWide": True,
     "sourceSecrets": [{"namespace": "default", "names": ["one", "two"]}],
     "admissionPolicies": {"exempt": ["default:deployer"]},
     "operator": {
@@ -80,11 +81,11 @@ def test_the_operator_is_restricted(render: Render) -> None:
     }
 
 
-def test_without_cluster_wide_the_operator_is_bound_in_named_namespaces_only(render: Render) -> None:
-    documents = render({"packageNamespaces": ["a", "b"]})
+def test_without_cluster_wide_the_operator_is_bound_in_the_named_namespace_only(render: Render) -> None:
+    documents = render({"packageNamespaces": ["a"]})
     assert not [document for document in documents if document["kind"] == "ClusterRoleBinding"]
     bound = {d["metadata"]["namespace"] for d in documents if d["kind"] == "RoleBinding"}
-    assert bound == {"a", "b", "cloacina-system"}
+    assert bound == {"a", "cloacina-system"}
 
 
 def test_the_service_monitor_selects_the_service(render: Render) -> None:
@@ -110,8 +111,9 @@ def test_crds_stay_when_the_release_goes(render: Render) -> None:
         ({"clusterWide": "yes"}, "clusterWide"),
         ({"sourceSecrets": [{"namespace": "a", "names": []}]}, "names"),
         ({"packageNamespaces": ["Team A"]}, "packageNamespaces"),
+        ({"packageNamespaces": ["a", "b"]}, "one operator looks after one namespace"),
     ],
-    ids=["latest", "misspelt", "type", "no-names", "bad-namespace"],
+    ids=["latest", "misspelt", "type", "no-names", "bad-namespace", "two-namespaces"],
 )
 def test_values_that_cannot_be_meant_are_refused(render: Render, values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
