@@ -213,6 +213,10 @@ REFUSED: dict[str, tuple[str, Callable[[Scene], object]]] = {
         RBAC,
         lambda s: s.poller().patch_status("cpkg", "alpha", s.namespace, {"triggerCount": 9}),
     ),
+    "a poller removes what the ledger remembers": (
+        RBAC,
+        lambda s: s.poller()("delete", "triggerledger", "any", "-n", s.namespace),
+    ),
     # specs
     "a poller changes its trigger": (
         RBAC,

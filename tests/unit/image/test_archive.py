@@ -1,4 +1,4 @@
-"""The image that is made without Docker: what it reads from the Dockerfile, what it installs, and that it is the same twice."""
+"""The image made without Docker: what it reads from the Dockerfile, what it installs, that it is the same twice."""
 
 from __future__ import annotations
 
