@@ -163,7 +163,10 @@ class Poller:
             self._plan(entry, first=True)
             return
         before, entry.trigger = entry.trigger, trigger
-        entry.status = tick.poll_half(entry.status, trigger.status)
+        if trigger.spec.schedule is not None:
+            entry.status = trigger.status  # the operator fires it by the clock, and writes all of it
+        else:
+            entry.status = tick.poll_half(entry.status, trigger.status)
         if _timing(before) != _timing(trigger):
             self._plan(entry, first=True)
 

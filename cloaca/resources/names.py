@@ -90,6 +90,11 @@ def tick_run_name(trigger_name: str, tick: int, index: int | None = None) -> str
     return _run_name(trigger_name, str(tick) if index is None else f"{tick}-{index}")
 
 
+def scheduled_run_name(trigger_name: str, moment: int) -> str:
+    """Of the run that a schedule makes for a time, in seconds since 1970: whoever looks at the clock finds it."""
+    return _run_name(trigger_name, f"at-{moment}")
+
+
 def tick_of(trigger_name: str, run_name: str) -> int | None:
     """The tick whose only fire made a run of that name; None: no such tick has that name."""
     last = run_name.rpartition("-")[2]

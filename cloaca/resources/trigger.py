@@ -176,7 +176,7 @@ class Tick(Schema):
 
 
 class TriggerStatus(Schema):
-    """The operator writes conditions, effective and active; the poller writes the rest."""
+    """The operator writes conditions, effective and active, and all of a trigger with a schedule; else the poller."""
 
     observed_generation: int = 0
     """The metadata.generation that was looked at; an older one than the object's: out of date."""
@@ -206,6 +206,10 @@ class TriggerStatus(Schema):
     """The function's own durable state, saved together with the fires it belongs to."""
     ticks: tuple[Tick, ...] = ()
     """Newest first, at most 20."""
+    scheduled_by: str | None = None
+    """The schedule that ``scheduledUntil`` belongs to; unset: the trigger is polled, or rests."""
+    scheduled_until: Time | None = None
+    """Every time of the schedule up to this one has its run, or was given up."""
 
 
 class Trigger(Resource[TriggerSpec, TriggerStatus]):

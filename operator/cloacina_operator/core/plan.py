@@ -76,7 +76,25 @@ class CollectRuns:
     trigger: TriggerReference | None  # None: no trigger that still exists fired them, so no key of them can fire
 
 
-Action = Fetch | Inspect | CreateTrigger | EnsurePoller | StopPoller | StartRun | StopRun | CancelRun | CollectRuns
+@dataclass(frozen=True, kw_only=True)
+class SubmitRun:
+    """Create the run that a schedule makes; there already: fine."""
+
+    run: WorkflowRun
+
+
+Action = (
+    Fetch
+    | Inspect
+    | CreateTrigger
+    | EnsurePoller
+    | StopPoller
+    | StartRun
+    | StopRun
+    | CancelRun
+    | CollectRuns
+    | SubmitRun
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cloaca.authoring.cron import check_expression, check_time_zone
 from cloaca.authoring.duration import parse_duration
 from cloaca.authoring.trigger import MINIMUM_INTERVAL
 from cloaca.errors import DefinitionError
@@ -14,8 +15,9 @@ from cloaca.resources.conditions import TriggerCondition, TriggerReason, set_con
 from cloaca.resources.package import TriggerEntry
 from cloaca.resources.run import TriggerReference
 from cloaca.resources.trigger import EffectiveSettings
+from cloacina_operator.core.clock import Scheduled, rest, scheduled
 from cloacina_operator.core.history import FinishedRun, to_collect
-from cloacina_operator.core.plan import CollectRuns, Plan
+from cloacina_operator.core.plan import Action, CollectRuns, Plan, SubmitRun
 
 TriggerPlan = Plan[TriggerStatus]
 
@@ -67,7 +69,9 @@ def plan(observed: ObservedTrigger) -> TriggerPlan:
             conditions, TriggerCondition.READY, True, TriggerReason.READY, fires, now, generation
         )
         conditions = without_condition(conditions, TriggerCondition.STALLED)
-    polling, reason, message = _polling(observed, effective)
+    clock = _clock(observed, effective)
+    status = clock.status
+    polling, reason, message = _polling(observed, effective, clock)
     conditions = set_condition(conditions, TriggerCondition.POLLING, polling, reason, message, now, generation)
     degraded, reason, message = _degraded(status)
     conditions = set_condition(conditions, TriggerCondition.DEGRADED, degraded, reason, message, now, generation)
@@ -81,9 +85,22 @@ def plan(observed: ObservedTrigger) -> TriggerPlan:
     fired_by = TriggerReference(name=observed.trigger.name, uid=observed.trigger.metadata.uid)
     return Plan(
         status=status.model_copy(update=changes),
-        actions=(CollectRuns(runs=due, trigger=fired_by),) if due else (),
-        requeue_after=after,
+        actions=(*_submission(clock), *((CollectRuns(runs=due, trigger=fired_by),) if due else ())),
+        requeue_after=min((time for time in (after, clock.after) if time is not None), default=None),
     )
+
+
+def _submission(clock: Scheduled) -> tuple[Action, ...]:
+    return () if clock.run is None else (SubmitRun(run=clock.run),)
+
+
+def _clock(observed: ObservedTrigger, effective: EffectiveSettings | None) -> Scheduled:
+    trigger, package = observed.trigger, observed.package
+    if trigger.spec.schedule is None or trigger.spec.suspend or (package is not None and package.spec.suspend):
+        return Scheduled(status=rest(trigger.status))
+    if effective is None or package is None:
+        return Scheduled(status=trigger.status)
+    return scheduled(trigger, effective, package.spec.runs, active=observed.active_runs, now=observed.now)
 
 
 def settings(observed: ObservedTrigger) -> EffectiveSettings | _Unfit:
@@ -124,6 +141,15 @@ def _merged(
         if seconds < MINIMUM_INTERVAL:
             said = f"{text} is shorter than 100ms, the shortest interval"
             return _Unfit(reason=TriggerReason.INTERVAL_TOO_SHORT, message=said, stalled=True)
+    if spec.schedule is not None:
+        try:
+            check_time_zone(spec.time_zone or "UTC")
+        except DefinitionError as error:
+            return _Unfit(reason=TriggerReason.TIME_ZONE_UNKNOWN, message=str(error), stalled=True)
+        try:
+            check_expression(spec.schedule)
+        except DefinitionError as error:
+            return _Unfit(reason=TriggerReason.SCHEDULE_INVALID, message=str(error), stalled=True)
     concurrent = declared.allow_concurrent if spec.allow_concurrent is None else spec.allow_concurrent
     by_flag = ConcurrencyPolicy.ALLOW if concurrent else ConcurrencyPolicy.FORBID
     return EffectiveSettings(
@@ -136,7 +162,7 @@ def _merged(
     )
 
 
-def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None) -> tuple[bool, str, str]:
+def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None, clock: Scheduled) -> tuple[bool, str, str]:
     package = observed.package
     if observed.trigger.spec.suspend:
         return False, TriggerReason.SUSPENDED, "suspended: set spec.suspend to false to go on"
@@ -145,7 +171,7 @@ def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None) -> 
     if effective is None:
         return False, TriggerReason.NOT_READY, "the Ready condition says what is missing"
     if observed.trigger.spec.schedule is not None:
-        return False, TriggerReason.SCHEDULED, "spec.schedule is not acted on by this version: use pollInterval"
+        return True, TriggerReason.SCHEDULED, clock.message
     if not observed.poller_alive:
         return False, TriggerReason.POLLER_FAILED, "the poller of the package is not running (yet)"
     return True, TriggerReason.POLLING, f"every {effective.poll_interval}"

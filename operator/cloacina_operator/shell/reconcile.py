@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ from cloacina_operator.core.plan import (
     StartRun,
     StopPoller,
     StopRun,
+    SubmitRun,
 )
 from cloacina_operator.executors.base import Executor
 from cloacina_operator.shell.archives import Archives
@@ -184,6 +186,9 @@ class Reconciler:
                 await self._cancel(name, namespace)
             case CollectRuns(runs=collected, trigger=fired_by):
                 await self._collect(collected, fired_by, namespace)
+            case SubmitRun(run=run):
+                with suppress(AlreadyExists):  # named by its time: another look, or another operator, made it
+                    await self._store.create(run)
             case CreateTrigger(trigger=trigger):
                 await self._create_trigger(trigger)
             case _ if package is None:
