@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,9 @@ class Child:
 
 
 @asynccontextmanager
-async def child(*, root: Path, entry_module: str, descriptors: Sequence[int] = ()) -> AsyncIterator[Child]:
+async def child(
+    *, root: Path, entry_module: str, descriptors: Sequence[int] = (), environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Child]:
     """The process, once the package is imported; at the end of the block it is gone, with all that it started.
 
     Raises LoadError where the import fails, takes too long or ends the process.
@@ -49,6 +51,7 @@ async def child(*, root: Path, entry_module: str, descriptors: Sequence[int] = (
         *isolation(),
         "-m",
         "cloaca.cli.child",
+        env={**os.environ, **(environment or {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         pass_fds=tuple(descriptors),

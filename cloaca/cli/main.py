@@ -40,11 +40,13 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("apply", "apply", "Create or update objects from files."),
         Entry("get", "get", "Show objects as a table, YAML or JSON."),
         Entry("describe", "describe", "Tell everything about objects: above all why they did or did not run."),
+        Entry("history", "history", "Show what the last polls of a trigger did, and why."),
         Entry("watch", "live", "Watch packages, triggers and runs as they change."),
         Entry("logs", "logs", "Show what a run or a package printed."),
     ),
     "Act": (
         Entry("fire", "fire", "Fire a trigger by hand."),
+        Entry("replay", "replay", "Run once more what a run was given."),
         Entry("suspend", "switch", "Stop polling a trigger or a package; runs that exist finish."),
         Entry("resume", "switch", "Poll a trigger or a package again."),
         Entry("cancel", "switch", "Cancel a run."),

@@ -6,16 +6,19 @@ import asyncio
 import json
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cloaca.cli import dry_run
 from cloaca.cli.child_process import LONGEST_LINE, child
-from cloaca.cli.session import Session, command, commands
-from cloaca.cli.source import Unpacked, relative, unpacked
+from cloaca.cli.session import NamespaceOption, Session, command, commands
+from cloaca.cli.source import Unpacked, is_path, relative, unpacked
 from cloaca.cli.tables import took
 from cloaca.cli.terminal import block, remark, say, styled
 from cloaca.cli.values import json_object
@@ -26,8 +29,12 @@ from cloaca.packages.manifest import TriggerEntry
 from cloaca.packages.nearest import did_you_mean
 from cloaca.polling.messages import Ended, Request, Yielded, parse_answer, request_line
 from cloaca.resources.names import tick_run_name, trigger_object_name
+from cloaca.store import Store
 
 app = commands()
+
+DEFAULT_TIMEOUT = 60.0  # seconds
+_TRIGGER_WORDS = ("ctrig", "trigger", "triggers", "trigger.cloacina.io", "triggers.cloacina.io")
 
 
 class PollFormat(str, Enum):
@@ -55,40 +62,86 @@ class Decision:
 
 @command(app, "poll")
 def poll(
-    session: Session,  # noqa: ARG001  # every command gets it
-    path: Annotated[Path, typer.Argument(metavar="ARCHIVE|FOLDER", help="The package.", show_default=False)],
+    session: Session,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="TRIGGER|ARCHIVE|FOLDER", help="A deployed Trigger, or a package.", show_default=False),
+    ],
     trigger: Annotated[
         str | None,
-        typer.Argument(help="Name in the decorator; may be left out where there is one.", show_default=False),
+        typer.Argument(help="Of a package: name in the decorator, where it has several.", show_default=False),
     ] = None,
     config: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Instead of the manifest's; or @FILE.", show_default=False)
+        str | None, typer.Option(metavar="JSON", help="Instead of its own; or @FILE.", show_default=False)
     ] = None,
     state: Annotated[
         str | None, typer.Option(metavar="JSON", help="What it kept from the last poll; or @FILE.", show_default=False)
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that the call may take.")] = 60.0,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds, instead of the Trigger's, or 60.", show_default=False)
+    ] = None,
     output: Annotated[PollFormat, typer.Option("--output", "-o", help="How to show it.")] = PollFormat.TEXT,
+    namespace: NamespaceOption = "default",
 ) -> None:
     """Call a trigger once and show what it decides; nothing is submitted.
 
-    A generator is stopped at its first fire: what stands after that yield is for when the run exists.
+    A generator is stopped at its first fire: what stands after that yield is for when the run exists. Whatever exists
+    as a file or folder is a package. Anything else is a deployed Trigger: its function gets the config, the state and
+    the environment that its poller gives it, and each fire its verdict: would fire, deduplicated, blocked.
 
     \b
     Example:
+      cloaca poll data-ingest-inbox-watcher
       cloaca poll . inbox_watcher
       cloaca poll data-ingest-1.0.0.cloacina inbox_watcher --config '{"path": "/data/inbox"}'
     """
     given = None if config is None else json_object(config, "--config")
-    kept = json_object(state, "--state")
-    with unpacked(path) as package:
+    kept = None if state is None else json_object(state, "--state")
+    kind, slash, _ = what.partition("/")
+    if (slash and kind in _TRIGGER_WORDS) or not is_path(what):
+        session.with_store(partial(_poll_deployed, what.rpartition("/")[2], namespace, given, kept, timeout, output))
+        return
+    with unpacked(Path(what)) as package:
         entry = chosen_trigger(package, trigger)
-        request = Request(id=1, trigger=entry.name, config=entry.config or {} if given is None else given, state=kept)
-        decision = asyncio.run(decide(package, entry, request, timeout))
+        request = Request(
+            id=1, trigger=entry.name, config=entry.config or {} if given is None else given, state=kept or {}
+        )
+        decision = asyncio.run(decide(package, entry, request, timeout or DEFAULT_TIMEOUT))
+    _show(decision, told(decision, package, entry), as_json(decision), output)
+
+
+async def _poll_deployed(
+    name: str,
+    namespace: str,
+    config: dict[str, Any] | None,
+    state: dict[str, Any] | None,
+    timeout: float | None,
+    output: PollFormat,
+    store: Store,
+) -> None:
+    of = await dry_run.deployed(store, name, namespace)
+    with dry_run.scratch() as folder:
+        package = await dry_run.unpacked_from(store, of, Path(folder))
+        entry = chosen_trigger(package, of.trigger.spec.name)
+        request = of.request
+        request = replace(
+            request,
+            config=request.config if config is None else config,
+            state=request.state if state is None else state,
+        )
+        decision = await decide(package, entry, request, timeout or of.timeout, of.environment)
+        fires = await dry_run.verdicts(store, of, decision.answer)
+    data = as_json(decision)
+    for shown, one in zip(data["fires"], fires, strict=True):
+        shown |= {"run": one.run, "verdict": one.verdict}
+    _show(decision, told(decision, package, entry, dry_run.told(of, fires)), data, output)
+
+
+def _show(decision: Decision, text: list[str], data: dict[str, Any], output: PollFormat) -> None:
     if output is PollFormat.JSON:
-        say(json.dumps(as_json(decision), indent=2, ensure_ascii=False))
+        say(json.dumps(data, indent=2, ensure_ascii=False))
     else:
-        say(*told(decision, package, entry))
+        say(*text)
     if decision.word == "Error":
         raise typer.Exit(1)
 
@@ -107,13 +160,22 @@ def chosen_trigger(package: Unpacked, wanted: str | None) -> TriggerEntry:
     return entries[wanted]
 
 
-async def decide(package: Unpacked, entry: TriggerEntry, request: Request, timeout: float) -> Decision:
+async def decide(
+    package: Unpacked,
+    entry: TriggerEntry,
+    request: Request,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> Decision:
     """Call the function, and take its first answer. Raises CloacaError where it gives none."""
     ours, theirs = socket.socketpair()
     channel = theirs.fileno()
     with theirs:
         async with child(
-            root=package.root, entry_module=package.manifest.entry_module, descriptors=[channel]
+            root=package.root,
+            entry_module=package.manifest.entry_module,
+            descriptors=[channel],
+            environment=environment,
         ) as process:
             theirs.close()
             process.do({"op": "poll", "channel": channel})
@@ -141,8 +203,8 @@ def _workflow(package: Unpacked, entry: TriggerEntry, inventory: Inventory) -> s
     return resolve_workflow(entry.workflow, package.manifest.name, known) or entry.workflow
 
 
-def told(decision: Decision, package: Unpacked, entry: TriggerEntry) -> list[str]:
-    """The decision for a person."""
+def told(decision: Decision, package: Unpacked, entry: TriggerEntry, fires: Sequence[str] | None = None) -> list[str]:
+    """The decision for a person; ``fires`` are the lines about them, None: of a package that is not deployed."""
     answer = decision.answer
     lines = [
         f"Trigger:    {entry.name} of {package.manifest.name} {package.manifest.version}",
@@ -156,6 +218,16 @@ def told(decision: Decision, package: Unpacked, entry: TriggerEntry) -> list[str
         ]
     if isinstance(answer, Ended) and answer.reason:
         lines.append(f"Reason:     {answer.reason}")
+    lines += _fires(decision, package, entry) if fires is None else fires
+    if answer.state is not None:
+        lines.append(f"State:      {json.dumps(answer.state, ensure_ascii=False)}")
+    if isinstance(answer, Yielded):
+        remark("note: the function yielded, and was stopped there: it goes on when the run exists")
+    return lines
+
+
+def _fires(decision: Decision, package: Unpacked, entry: TriggerEntry) -> list[str]:
+    answer, lines = decision.answer, []
     name = trigger_object_name(package.manifest.name, entry.name)
     several = len(answer.fires) > 1
     for index, fire in enumerate(answer.fires):
@@ -167,10 +239,6 @@ def told(decision: Decision, package: Unpacked, entry: TriggerEntry) -> list[str
             lines.append(f"  Key:      {fire.key}")
         context = json.dumps(fire.context, indent=2, ensure_ascii=False).splitlines()
         lines += [f"  Context:  {context[0]}", *block(context[1:], " " * 12)]
-    if answer.state is not None:
-        lines.append(f"State:      {json.dumps(answer.state, ensure_ascii=False)}")
-    if isinstance(answer, Yielded):
-        remark("note: the function yielded, and was stopped there: it goes on when the run exists")
     return lines
 
 

@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from cloaca.errors import CloacaError, LoadError
 from cloaca.home import Home
 from cloaca.packages.archive import Limits, unpack
+from cloaca.packages.environment import environment_of
 from cloaca.packages.inventory import Inventory
 from cloaca.polling.poller import Poller
 from cloaca.processes.exits import INTERRUPTED, LOST
@@ -318,18 +319,3 @@ class Children:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-
-
-def environment_of(package: CloacinaPackage) -> Mapping[str, str]:
-    """The variables that the package's podTemplate sets to plain values, over all its containers.
-
-    Values from Secrets and ConfigMaps exist on a cluster only; on a laptop they come from the daemon's environment.
-    """
-    template = package.spec.pod_template or {}
-    containers = template.get("spec", {}).get("containers", [])
-    return {
-        entry["name"]: str(entry["value"])
-        for container in containers
-        for entry in container.get("env", [])
-        if "value" in entry
-    }
