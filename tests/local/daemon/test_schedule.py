@@ -8,7 +8,11 @@ from daemon_process import Daemon
 from cloaca.resources import RunPhase
 from cloaca.resources.conditions import find
 
-CODE = f"{WORKFLOW}\n@cloaca.trigger(name='tick', poll_interval='1h')\ndef tick():\n    return cloaca.TriggerResult.skip()\n"
+CODE = f"""{WORKFLOW}
+@cloaca.trigger(name="tick", poll_interval="1h")
+def tick():
+    return cloaca.TriggerResult.skip()
+"""
 
 
 async def test_runs_are_made_by_the_clock_and_missed_ones_after_a_crash_are_one(daemon: Daemon) -> None:
