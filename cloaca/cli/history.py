@@ -25,9 +25,9 @@ def history(
     trigger: Annotated[str, typer.Argument(metavar="TRIGGER", help="Name of the Trigger.", show_default=False)],
     namespace: NamespaceOption = "default",
 ) -> None:
-    """Show what the last polls of a trigger did, newest first.
+    """Show what the last polls of a trigger did, and why.
 
-    At most 20 are kept. Polls that found nothing to do are recorded once a minute.
+    Newest first; at most 20 are kept. Polls that found nothing to do are recorded once a minute.
 
     \b
     Example:

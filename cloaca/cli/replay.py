@@ -25,10 +25,10 @@ def replay(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit code 1 if it fails.")] = False,
     namespace: NamespaceOption = "default",
 ) -> None:
-    """Run once more what a run was given: the same context, the same archive.
+    """Run once more what a run was given.
 
-    The new run names the old one in spec.replayOf. It has no key, so it is never taken for a repetition, and it is a
-    run of the same trigger: under Forbid it waits for its turn.
+    It gets the same context and the same archive, and names the old run in spec.replayOf. It has no key, so it is never
+    taken for a repetition, and it is a run of the same trigger: under Forbid it waits for its turn.
 
     \b
     Example:
