@@ -40,6 +40,7 @@ class Folders:
     async def run(self) -> None:
         """Follow the folders until cancelled."""
         watching = asyncio.ensure_future(self._watch())
+        await asyncio.sleep(0)  # the watch stands before the first look, so that no copy falls between the two
         try:
             while True:
                 self._asked.clear()
@@ -58,6 +59,7 @@ class Folders:
             watching.cancel()
 
     async def _watch(self) -> None:
+        # awatch watches before it first lets another task run; what happens from then on is kept until it is asked for
         async for _ in awatch(*self._folders, debounce=200, step=50, recursive=False, stop_event=None):
             self._asked.set()
 
