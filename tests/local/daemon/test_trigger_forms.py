@@ -1,0 +1,128 @@
+"""Every form that a trigger function may have, from its poll to the runs it makes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import WORKFLOW, archive, declared
+from daemon_process import Daemon
+
+from cloaca.resources import ObjectMeta, Trigger, TriggerSpec, WorkflowRun
+from cloaca.resources.trigger import PackageReference, TickOutcome
+
+ONE = {"n": 1}
+TWO = {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        pytest.param("def form(): return True", [{}], id="plain bool"),
+        pytest.param("def form(): return cloaca.TriggerResult.fire({'n': 1})", [ONE], id="one result"),
+        pytest.param(
+            "def form(): return [cloaca.TriggerResult.fire({'n': 1}), cloaca.TriggerResult.fire({'n': 2})]",
+            [ONE, TWO],
+            id="list",
+        ),
+        pytest.param(
+            "def form():\n    for n in (1, 2):\n        yield cloaca.TriggerResult.fire({'n': n})",
+            [ONE, TWO],
+            id="generator",
+        ),
+        pytest.param("async def form(): return cloaca.TriggerResult.fire({'n': 1})", [ONE], id="async"),
+        pytest.param(
+            "async def form():\n    for n in (1, 2):\n        yield cloaca.TriggerResult.fire({'n': n})",
+            [ONE, TWO],
+            id="async generator",
+        ),
+        pytest.param("def form(config): return cloaca.TriggerResult.fire(config)", [{"n": 7}], id="config"),
+        pytest.param(
+            "async def form(state, config): return cloaca.TriggerResult.fire({**config, 'had': state.get('had', 0)})",
+            [{"n": 7, "had": 0}],
+            id="config and state, in any order",
+        ),
+    ],
+)
+async def test_the_first_poll_makes_the_runs_with_their_contexts(
+    daemon: Daemon, function: str, expected: list[dict[str, Any]]
+) -> None:
+    await deploy(daemon, function, poll_interval="1h")
+    runs = await daemon.runs(lambda runs: len(runs) == len(expected) and all_finished(runs))
+    assert sorted((run.spec.context for run in runs), key=repr) == sorted(expected, key=repr)
+    trigger = await daemon.trigger("demo-form", lambda it: bool(it.status.ticks))
+    (tick,) = trigger.status.ticks
+    assert tick.outcome is TickOutcome.FIRED
+    assert sorted(tick.runs) == sorted(run.name for run in runs)
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+async def test_state_is_what_the_last_poll_left(daemon: Daemon, word: str) -> None:
+    function = (
+        f"{word} form(state):\n"
+        "    number = state.get('number', 0) + 1\n"
+        "    if number > 3:\n"
+        "        return cloaca.TriggerResult.skip('enough')\n"
+        "    state.set('number', number)\n"
+        "    return cloaca.TriggerResult.fire({'number': number})"
+    )
+    await deploy(daemon, function, poll_interval="100ms")
+    trigger = await daemon.trigger("demo-form", lambda it: it.status.sequence == 3)
+    assert trigger.status.state == {"number": 3}
+    runs = await daemon.runs(lambda runs: len(runs) == 3)
+    assert sorted(run.spec.context["number"] for run in runs) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+async def test_a_key_fires_once_in_a_generator_too(daemon: Daemon, word: str) -> None:
+    function = (
+        f"{word} form():\n"
+        "    for key in ('a', 'a/b ü', 'a'):\n"
+        "        yield cloaca.TriggerResult.fire({'key': key}, key=key)"
+    )
+    await deploy(daemon, function, poll_interval="100ms")
+    trigger = await daemon.trigger(
+        "demo-form", lambda it: any(tick.outcome is TickOutcome.DEDUPLICATED for tick in it.status.ticks)
+    )
+    runs = await daemon.runs(all_finished)
+    assert sorted(run.spec.key or "" for run in runs) == ["a", "a/b ü"]
+    assert trigger.status.consecutive_errors == 0
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+async def test_what_stands_after_a_yield_runs_when_the_fire_is_in_the_store(
+    daemon: Daemon, tmp_path: Path, word: str
+) -> None:
+    seen = tmp_path / "seen"
+    function = (
+        f"{word} form():\n"
+        "    for key in ('a', 'b'):\n"
+        "        yield cloaca.TriggerResult.fire({}, key=key)\n"
+        "        import sqlite3\n"
+        f"        database = sqlite3.connect('file:{daemon.home.database}?mode=ro', uri=True)\n"
+        "        count = database.execute(\"SELECT count(*) FROM objects WHERE kind = 'WorkflowRun'\").fetchone()[0]\n"
+        f"        open({str(seen)!r}, 'a').write(f'{{key}}: {{count}} ')"
+    )
+    await deploy(daemon, function, poll_interval="1h")
+    await daemon.trigger("demo-form", lambda it: bool(it.status.ticks))
+    assert seen.read_text() == "a: 1 b: 2 "
+
+
+async def deploy(daemon: Daemon, function: str, *, poll_interval: str) -> None:
+    decorator = f'@cloaca.trigger(name="form", poll_interval="{poll_interval}", allow_concurrent=True)'
+    daemon.start()
+    await daemon.eventually("the store", lambda store: asyncio.sleep(0, True))
+    await daemon.submit(
+        Trigger(
+            metadata=ObjectMeta(name="demo-form"),
+            spec=TriggerSpec(package_ref=PackageReference(name="demo"), name="form", config={"n": 7}),
+        )
+    )
+    triggers = [declared("form", poll_interval=poll_interval, allow_concurrent=True)]
+    daemon.deploy(archive(f"{WORKFLOW}\n{decorator}\n{function}\n", triggers=triggers))
+
+
+def all_finished(runs: tuple[WorkflowRun, ...]) -> bool:
+    return bool(runs) and all(run.status.phase.finished for run in runs)
