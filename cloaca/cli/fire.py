@@ -12,7 +12,7 @@ from cloaca.cli.submit import fire as fire_trigger
 from cloaca.cli.submit import report
 from cloaca.cli.values import run_context
 from cloaca.errors import CloacaError
-from cloaca.polling.worker import LONGEST_KEY
+from cloaca.polling.answers import LONGEST_KEY
 from cloaca.resources import Trigger
 from cloaca.store import Store
 

@@ -57,7 +57,8 @@ async def recover(
     if not dead:
         return
     left = set()  # runners that still have a run which is not ours to take
-    for run in await store.list(WorkflowRun):
+    oldest_first = sorted(await store.list(WorkflowRun), key=lambda run: str(run.metadata.creation_timestamp))
+    for run in oldest_first:
         if run.status.pod_name not in dead or run.status.phase.finished or run.spec.package_ref is not None:
             continue
         workflow = workflows.get(run.spec.workflow)

@@ -237,7 +237,8 @@ class DefaultRunner:
 
     async def _drive_unseen(self, workflow: Workflow, run: WorkflowRun) -> None:
         try:
-            await self._drive(workflow, StoreJournal(self._store, run, created=True), Stop())
+            async with self._triggers.turn(run):
+                await self._drive(workflow, StoreJournal(self._store, run, created=True), Stop())
         except RunLost as lost:
             log.warning("%s", lost)
         except CloacaError as error:

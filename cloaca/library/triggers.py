@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
@@ -18,13 +19,13 @@ from cloaca.authoring.context import Context
 from cloaca.authoring.registry import Registry
 from cloaca.authoring.trigger import TriggerDefinition
 from cloaca.authoring.workflow import Workflow
-from cloaca.engine.attempt import call, describe
+from cloaca.engine.attempt import describe
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, ScheduleNotFound
 from cloaca.library.cron import Submit, iso, page
+from cloaca.library.poll import Poll
 from cloaca.library.presence import Presence
 from cloaca.polling import schedule
 from cloaca.polling.messages import Fire
-from cloaca.polling.worker import interpret
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import (
     TRIGGER_LABEL,
@@ -41,7 +42,7 @@ from cloaca.store import Store
 
 log = logging.getLogger("cloaca.library")
 
-POLL_TIMEOUT = 60.0  # seconds of one call
+POLL_TIMEOUT = 60.0  # seconds without an answer, from one yield to the next
 _LOOK_AGAIN = 1.0  # seconds until a trigger that another runner polls, or that is disabled, is looked at again
 _WRITTEN_EVERY = timedelta(minutes=1)
 
@@ -50,7 +51,7 @@ _WRITTEN_EVERY = timedelta(minutes=1)
 class _Polled:
     definition: TriggerDefinition
     errors: int = 0
-    calls: int = 0  # that are under way in threads; more than none: the last one hangs
+    poll: Poll | None = None  # the last one
     last_poll: datetime | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,6 +76,7 @@ class TriggerSchedules:
         self._keep = keep
         self._polled: dict[str, _Polled] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turns: dict[str, asyncio.Lock] = {}  # by the trigger's label
 
     # --- what a program asks for
 
@@ -207,38 +209,30 @@ class TriggerSchedules:
         return run is not None and not run.status.phase.finished
 
     async def _poll(self, polled: _Polled, row: TriggerSchedule) -> None:
-        if polled.calls:
+        if polled.poll is not None and polled.poll.running:
             raise CloacaError(f"the call before has not returned after {POLL_TIMEOUT:g} s and still hangs")
         definition = polled.definition
         polled.last_poll = now = datetime.now(timezone.utc)
-        given: tuple[Any, ...] = tuple({} if name == "config" else Context() for name in definition.arguments)
 
-        def called() -> Any:
-            polled.calls += 1
-            try:
-                return _collected(definition.function(*given))
-            finally:
-                polled.calls -= 1
-
-        function = definition.function if definition.is_async else called
-        arguments = given if definition.is_async else ()
-        ended = await call(function, arguments, is_async=definition.is_async, pool=self._pool, timeout=POLL_TIMEOUT)
-        if ended.error is not None:
-            raise ended.error
-        fires, _ = interpret(ended.value)
-        if fires:
+        async def publish(fires: tuple[Fire, ...]) -> None:
             await self._keep(self._fire(definition, fires))
-        elif row.status.last_poll_at is None or now - row.status.last_poll_at > _WRITTEN_EVERY:
+
+        polled.poll = Poll(definition, publish, self._pool)
+        await polled.poll.run(POLL_TIMEOUT)
+        long_ago = row.status.last_poll_at is None or now - row.status.last_poll_at > _WRITTEN_EVERY
+        if long_ago and not polled.poll.published:
             await self._store.write_status(row.with_status(last_poll_at=now))
 
     async def _fire(self, definition: TriggerDefinition, fires: tuple[Fire, ...]) -> None:
-        """Make the runs: each under a name that is this trigger's and this fire's, whoever makes it."""
+        """Make the runs: each under a name that is this trigger's and this fire's, whoever makes it.
+
+        Returns when they are durable. Raises CloacaError where the trigger is no longer polled here.
+        """
         for fire in fires:
             row = await self._claimed(definition)
             workflow = self._registry.workflows.get(definition.workflow or "")
             if row is None or workflow is None:
-                log.warning("trigger %s: a fire is dropped: the trigger was switched off meanwhile", definition.name)
-                return
+                raise CloacaError("a fire is dropped: the trigger was switched off meanwhile")
             sequence = row.status.sequence
             if fire.key is not None:
                 run = _run(definition, workflow, fire, keyed_run_name(row.name, row.metadata.uid, fire.key))
@@ -253,6 +247,18 @@ class TriggerSchedules:
                 last = {"last_run": run.name, "sequence": sequence, "last_poll_at": datetime.now(timezone.utc)}
                 await self._note(definition, last)
 
+    def turn(self, run: WorkflowRun) -> AbstractAsyncContextManager[Any]:
+        """What to hold while ``run`` is executed: runs of one trigger go one after the other, unless it allows more.
+
+        They take their turns in the order in which they ask.
+        """
+        label = run.metadata.labels.get(TRIGGER_LABEL)
+        if label is None or any(
+            definition.allow_concurrent and label_value(name) == label for name, definition in self._ours().items()
+        ):
+            return nullcontext()
+        return self._turns.setdefault(label, asyncio.Lock())
+
     async def _note(self, definition: TriggerDefinition, changes: Mapping[str, Any]) -> None:
         while True:
             row = await self._row(definition)
@@ -261,11 +267,6 @@ class TriggerSchedules:
             except (Conflict, NotFound):
                 continue
             return
-
-
-def _collected(answer: Any) -> Any:
-    """A generator's results, gathered in the thread that may run its code."""
-    return list(answer) if hasattr(answer, "__next__") else answer
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:

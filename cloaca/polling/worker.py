@@ -8,20 +8,16 @@ import json
 import os
 import socket
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cloaca.authoring.context import Context, plain
-from cloaca.authoring.trigger import TriggerDefinition, TriggerResult
-from cloaca.errors import TriggerResultError
+from cloaca.authoring.trigger import TriggerDefinition
+from cloaca.polling.answers import Publish, drain, drain_async, interpret, is_async_generator
 from cloaca.polling.messages import LONGEST_LINE, Ended, Fire, Yielded, answer_line
 
 _MOST_THREADS = 64
 _TRACEBACK_LIMIT = 8_192
-LONGEST_KEY = 1_024  # characters
-CONTEXT_LIMIT = 256 * 1024  # bytes of JSON
-
-Publish = Callable[[tuple[Fire, ...]], None]  # returns when the fires are durable
 
 
 def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> None:
@@ -85,8 +81,8 @@ class _Worker:
         try:
             if definition.is_async:
                 fires, reason = interpret(await definition.function(*arguments))
-            elif _is_async_generator(definition):
-                fires, reason = await _drain_async(definition.function(*arguments), publish)
+            elif is_async_generator(definition):
+                fires, reason = (), await drain_async(definition.function(*arguments), publish)
             else:
                 fires, reason = await self._loop.run_in_executor(
                     self._pool, _call, definition.function, arguments, publish_from_thread
@@ -104,73 +100,10 @@ def _call(function: Callable[..., Any], arguments: list[Any], publish: Publish) 
     try:
         answer = function(*arguments)
         if isinstance(answer, Iterator):
-            return _drain(answer, publish)
+            return (), drain(answer, publish)
         return interpret(answer)
     except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         raise RuntimeError(f"{type(error).__name__}({error})") from error  # must not end the worker
-
-
-def _drain(answers: Iterator[Any], publish: Publish) -> tuple[tuple[Fire, ...], str]:
-    """Go through a generator; what stands after a ``yield`` runs only when what it yielded is durable."""
-    reason = ""
-    for answer in answers:
-        fires, reason = interpret(answer)
-        if fires:
-            publish(fires)
-    return (), reason
-
-
-async def _drain_async(answers: AsyncIterator[Any], publish: Callable[..., Any]) -> tuple[tuple[Fire, ...], str]:
-    reason = ""
-    async for answer in answers:
-        fires, reason = interpret(answer)
-        if fires:
-            await publish(fires)
-    return (), reason
-
-
-def interpret(answer: Any) -> tuple[tuple[Fire, ...], str]:
-    """(fires, reason of the skip) of one result, a bool or a list of results.
-
-    Raises TriggerResultError for anything else.
-    """
-    if isinstance(answer, bool):
-        return ((Fire(),), "") if answer else ((), "")
-    if isinstance(answer, TriggerResult):
-        if answer.context is None:
-            return (), answer.reason
-        return (_fire(answer.context, answer.key),), ""
-    if isinstance(answer, Iterable) and not isinstance(answer, (str, bytes, Mapping)):
-        parts = [interpret(item) for item in answer]
-        return tuple(fire for fires, _ in parts for fire in fires), next((reason for _, reason in parts if reason), "")
-    raise TriggerResultError(
-        f"the function returned {_shown(answer)}; return cloaca.TriggerResult.fire(context) or "
-        "cloaca.TriggerResult.skip()"
-    )
-
-
-def _fire(context: Context, key: str | None) -> Fire:
-    if key is not None and len(key) > LONGEST_KEY:
-        raise TriggerResultError(
-            f"the key {key[:40]!r}… has {len(key)} characters, more than {LONGEST_KEY}: use a hash of it"
-        )
-    data = plain(context, "the fired context")
-    size = len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode())
-    if size > CONTEXT_LIMIT:
-        raise TriggerResultError(
-            f"the fired context is {size:,} bytes as JSON, over the limit of {CONTEXT_LIMIT:,}: "
-            "store the data elsewhere and fire with a reference to it"
-        )
-    return Fire(context=data, key=key)
-
-
-def _shown(answer: Any) -> str:
-    return "None" if answer is None else f"{type(answer).__qualname__} {str(answer)[:80]!r}"
-
-
-def _is_async_generator(definition: TriggerDefinition) -> bool:
-    code = getattr(definition.function, "__code__", None)
-    return code is not None and bool(code.co_flags & 0x200)
 
 
 def _describe(error: BaseException) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 
 import cloaca
 from cloaca.errors import ScheduleNotFound
+from cloaca.resources.run import WorkflowRun
+from cloaca.store import open_store
 
 
 class Workflow:
@@ -176,3 +181,190 @@ def test_a_key_fires_once_over_all_polls_and_runners(tmp_path: Path) -> None:
                 assert polls.acquire(timeout=20)
 
     assert sorted(context["file"] for context in workflow.contexts) == ["a", "b"]
+
+
+class InTurn:
+    """A workflow that says when it starts, ends when it is told to, and knows how many of it ran at once."""
+
+    def __init__(self) -> None:
+        self.started = threading.Semaphore(0)
+        self.end = threading.Semaphore(0)
+        self.ended = threading.Semaphore(0)
+        self.numbers: list[int] = []
+        self.most, self._now, self._lock = 0, 0, threading.Lock()
+        with cloaca.WorkflowBuilder("ingest"):
+
+            @cloaca.task(retry_attempts=0)
+            def only(context: Any) -> None:
+                with self._lock:
+                    self._now += 1
+                    self.most = max(self.most, self._now)
+                    self.numbers.append(context["number"])
+                self.started.release()
+                assert self.end.acquire(timeout=20)
+                with self._lock:
+                    self._now -= 1
+                self.ended.release()
+
+
+async def runs_in(url: str) -> int:
+    store = await open_store(url)
+    try:
+        return len(await store.list(WorkflowRun))
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
+async def test_several_fires_of_one_poll_run_one_after_the_other_in_their_order(tmp_path: Path, keyed: bool) -> None:
+    file = str(tmp_path / "runs.db")
+    workflow, polls = InTurn(), []
+
+    @cloaca.trigger(workflow="ingest", poll_interval="100ms")
+    def inbox() -> Any:
+        polls.append(1)
+        if len(polls) > 1:
+            return cloaca.TriggerResult.skip()
+        return [cloaca.TriggerResult.fire({"number": n}, key=str(n) if keyed else None) for n in range(4)]
+
+    other = Workflow("beat")
+
+    @cloaca.trigger(workflow="beat", poll_interval="100ms", allow_concurrent=True)
+    def beats() -> Any:
+        return cloaca.TriggerResult.fire()
+
+    with cloaca.DefaultRunner.with_config(file, cloaca.DefaultRunnerConfig(max_concurrent_tasks=8)):
+        assert workflow.started.acquire(timeout=20)
+        for _ in range(3):  # time passes in which the others would have started
+            assert other.ran.acquire(timeout=20)
+        assert workflow.numbers == [0]
+        for _ in range(4):
+            workflow.end.release()
+            assert workflow.ended.acquire(timeout=20)
+
+    assert (workflow.numbers, workflow.most) == ([0, 1, 2, 3], 1)
+
+
+def test_several_fires_of_one_poll_run_at_the_same_time_where_the_trigger_allows_it() -> None:
+    workflow = InTurn()
+
+    @cloaca.trigger(workflow="ingest", poll_interval="100ms", allow_concurrent=True)
+    def inbox() -> Any:
+        if workflow.numbers:
+            return cloaca.TriggerResult.skip()
+        return [cloaca.TriggerResult.fire({"number": n}, key=str(n)) for n in range(3)]
+
+    with cloaca.DefaultRunner(":memory:"):
+        for _ in range(3):
+            assert workflow.started.acquire(timeout=20)
+        workflow.end.release(3)
+
+    assert (sorted(workflow.numbers), workflow.most) == ([0, 1, 2], 3)
+
+
+async def test_fires_that_wait_when_their_process_is_killed_run_one_after_the_other_in_the_next(tmp_path: Path) -> None:
+    file = str(tmp_path / "runs.db")
+    program = """
+import sys, threading, cloaca
+with cloaca.WorkflowBuilder("ingest"):
+    @cloaca.task()
+    def only(context):
+        threading.Event().wait()
+@cloaca.trigger(workflow="ingest", poll_interval="100ms")
+def inbox():
+    for number in range(3):
+        yield cloaca.TriggerResult.fire({"number": number})
+    print("yielded", flush=True)
+with cloaca.DefaultRunner(sys.argv[1]):
+    threading.Event().wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", program, file], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "yielded\n"
+        process.kill()
+    workflow = InTurn()
+
+    @cloaca.trigger(workflow="ingest", poll_interval="1h")
+    def inbox() -> Any:
+        return cloaca.TriggerResult.skip()
+
+    with cloaca.DefaultRunner(file):
+        for _ in range(3):
+            assert workflow.started.acquire(timeout=20)
+            workflow.end.release()
+            assert workflow.ended.acquire(timeout=20)
+
+    assert (workflow.numbers, workflow.most) == ([0, 1, 2], 1)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_what_stands_after_a_yield_runs_once_the_run_is_in_the_store(tmp_path: Path, is_async: bool) -> None:
+    file = str(tmp_path / "runs.db")
+    workflow, stored, through = Workflow(), [], threading.Event()
+
+    def a_fire(number: int) -> Any:
+        return cloaca.TriggerResult.fire({"number": number}, key=str(number))
+
+    def inbox() -> Any:
+        for number in range(3):
+            yield a_fire(number)
+            stored.append(asyncio.run(runs_in(file)))
+        through.set()
+
+    async def inbox_async() -> Any:
+        for number in range(3):
+            yield a_fire(number)
+            stored.append(await runs_in(file))
+        through.set()
+
+    cloaca.trigger(workflow="ingest", name="inbox", poll_interval="1s")(inbox_async if is_async else inbox)
+    with cloaca.DefaultRunner(file):
+        assert through.wait(20)
+        for _ in range(3):
+            assert workflow.ran.acquire(timeout=20)
+
+    assert stored[:3] == [1, 2, 3]
+    assert [context["number"] for context in workflow.contexts] == [0, 1, 2]
+
+
+def test_a_generator_runs_in_one_thread_from_its_first_line_to_its_last() -> None:
+    Workflow()
+    threads, done = [], threading.Event()
+
+    @cloaca.trigger(workflow="ingest", poll_interval="100ms")
+    def inbox() -> Any:
+        threads.append(threading.current_thread())
+        yield cloaca.TriggerResult.fire()
+        threads.append(threading.current_thread())
+        done.set()
+
+    with cloaca.DefaultRunner(":memory:"):
+        assert done.wait(20)
+
+    assert threads[0] is threads[1]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_generator_whose_fire_is_not_taken_does_not_go_on(caplog: pytest.LogCaptureFixture, is_async: bool) -> None:
+    workflow, after, closed = Workflow(), [], threading.Event()
+
+    def inbox() -> Any:
+        try:
+            yield "fire!"
+            after.append(1)
+        finally:
+            closed.set()
+
+    async def inbox_async() -> Any:
+        try:
+            yield "fire!"
+            after.append(1)
+        finally:
+            closed.set()
+
+    cloaca.trigger(workflow="ingest", name="inbox", poll_interval="1s")(inbox_async if is_async else inbox)
+    with caplog.at_level(logging.WARNING, "cloaca"), cloaca.DefaultRunner(":memory:"):
+        assert closed.wait(20)
+
+    assert after == []
+    assert workflow.contexts == []

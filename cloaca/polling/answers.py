@@ -1,0 +1,93 @@
+"""What a poll function answers, made into fires: a result, a list of them, or a generator. Submits nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any
+
+from cloaca.authoring.context import Context, plain
+from cloaca.authoring.trigger import TriggerDefinition, TriggerResult
+from cloaca.errors import TriggerResultError
+from cloaca.polling.messages import Fire
+
+LONGEST_KEY = 1_024  # characters
+CONTEXT_LIMIT = 256 * 1024  # bytes of JSON
+
+Publish = Callable[[tuple[Fire, ...]], None]  # returns when the fires are durable
+
+
+def drain(answers: Iterator[Any], publish: Publish) -> str:
+    """Go through a generator; what stands after a ``yield`` runs only when what it yielded is durable.
+
+    Returns the reason of the last skip.
+    """
+    reason = ""
+    try:
+        for answer in answers:
+            fires, reason = interpret(answer)
+            if fires:
+                publish(fires)
+    finally:
+        if isinstance(answers, Generator):
+            answers.close()  # at its yield, where a fire was refused
+    return reason
+
+
+async def drain_async(answers: AsyncIterator[Any], publish: Callable[[tuple[Fire, ...]], Awaitable[None]]) -> str:
+    """As ``drain``, of an async generator."""
+    reason = ""
+    try:
+        async for answer in answers:
+            fires, reason = interpret(answer)
+            if fires:
+                await publish(fires)
+    finally:
+        if isinstance(answers, AsyncGenerator):
+            await answers.aclose()
+    return reason
+
+
+def interpret(answer: Any) -> tuple[tuple[Fire, ...], str]:
+    """(fires, reason of the skip) of one result, a bool or a list of results.
+
+    Raises TriggerResultError for anything else.
+    """
+    if isinstance(answer, bool):
+        return ((Fire(),), "") if answer else ((), "")
+    if isinstance(answer, TriggerResult):
+        if answer.context is None:
+            return (), answer.reason
+        return (_fire(answer.context, answer.key),), ""
+    if isinstance(answer, Iterable) and not isinstance(answer, (str, bytes, Mapping)):
+        parts = [interpret(item) for item in answer]
+        return tuple(fire for fires, _ in parts for fire in fires), next((reason for _, reason in parts if reason), "")
+    raise TriggerResultError(
+        f"the function returned {_shown(answer)}; return cloaca.TriggerResult.fire(context) or "
+        "cloaca.TriggerResult.skip()"
+    )
+
+
+def _fire(context: Context, key: str | None) -> Fire:
+    if key is not None and len(key) > LONGEST_KEY:
+        raise TriggerResultError(
+            f"the key {key[:40]!r}… has {len(key)} characters, more than {LONGEST_KEY}: use a hash of it"
+        )
+    data = plain(context, "the fired context")
+    size = len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > CONTEXT_LIMIT:
+        raise TriggerResultError(
+            f"the fired context is {size:,} bytes as JSON, over the limit of {CONTEXT_LIMIT:,}: "
+            "store the data elsewhere and fire with a reference to it"
+        )
+    return Fire(context=data, key=key)
+
+
+def _shown(answer: Any) -> str:
+    return "None" if answer is None else f"{type(answer).__qualname__} {str(answer)[:80]!r}"
+
+
+def is_async_generator(definition: TriggerDefinition) -> bool:
+    """Whether calling its function gives an async generator."""
+    code = getattr(definition.function, "__code__", None)
+    return code is not None and bool(code.co_flags & 0x200)
