@@ -17,7 +17,7 @@ from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreU
 from cloaca.polling import schedule, tick
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
-from cloaca.polling.workers import PollFailed, StartWorker, Workers
+from cloaca.polling.workers import WORKER_MEMORY, PollFailed, StartWorker, Workers
 from cloaca.resources.names import tick_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
 from cloaca.resources.run import TriggerReference, WorkflowRun
@@ -70,12 +70,24 @@ class Poller:
     poller and the new one never both call a function.
     """
 
-    def __init__(self, store: Store, *, package: str, namespace: str, digest: str, start_worker: StartWorker) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        package: str,
+        namespace: str,
+        digest: str,
+        start_worker: StartWorker,
+        worker_memory: int = WORKER_MEMORY,
+        jitter: float = schedule.JITTER,
+    ) -> None:
+        """``worker_memory``: bytes, see Workers; ``jitter``: the largest part of an interval that chance adds to it."""
         self._store = store
         self._package = package
         self._namespace = namespace
         self._digest = digest
-        self._workers = Workers(start_worker)
+        self._workers = Workers(start_worker, memory=worker_memory)
+        self._jitter = jitter
         self._entries: dict[str, _Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
         self._defaults = RunDefaults()
@@ -209,7 +221,7 @@ class Poller:
         elif first or blocked:
             due = now
         else:
-            due = schedule.next_poll(now=now, interval=interval, uid=uid, chance=random.random())
+            due = schedule.next_poll(now=now, interval=interval, uid=uid, chance=random.random(), jitter=self._jitter)
         entry.status = entry.status.model_copy(update={"next_poll_time": _now() + timedelta(seconds=due - now)})
         entry.timer = self._loop.call_at(due, self._due, entry)
 

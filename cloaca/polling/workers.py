@@ -14,6 +14,7 @@ from cloaca.polling.messages import Ended, Fire, Request, ack_line, parse_answer
 log = logging.getLogger("cloaca.polling")
 
 CLEAN_POLLS = 10  # after which an offender polls in the shared worker again
+WORKER_MEMORY = 512 * 1024 * 1024  # bytes that a worker may have resident between two polls
 
 Publish = Callable[[tuple[Fire, ...], "dict[str, Any] | None"], Awaitable[None]]
 
@@ -30,6 +31,10 @@ class WorkerProcess(Protocol):
 
     async def wait(self) -> str:
         """Return when it has ended, with words for a person: ``exit code 3``, ``signal 9 (SIGKILL)``."""
+        ...
+
+    def memory(self) -> int:
+        """Bytes that it has resident; 0 where the system does not tell."""
         ...
 
 
@@ -51,8 +56,11 @@ class _WorkerDied(Exception):
 class Workers:
     """The worker processes of one package, started when they are needed."""
 
-    def __init__(self, start: StartWorker) -> None:
+    def __init__(self, start: StartWorker, *, memory: int = WORKER_MEMORY) -> None:
+        """``memory``: bytes; a worker that has more resident after a poll is replaced when no poll is under way in it.
+        It may always have twice what its first poll left, so that a package that needs much is not started for ever."""
         self._start = start
+        self._memory = memory
         self._shared: _Link | None = None
         self._own: dict[str, _Link | None] = {}  # offenders; None: to be started at the next poll
         self._clean: dict[str, int] = {}
@@ -81,6 +89,7 @@ class Workers:
                     raise PollFailed(f"took its process down: {died}") from None
                 log.info("trigger %s: its worker died (%s) while several functions ran in it; again", trigger, died)
             else:
+                self._relieve(trigger, link)
                 self._forgive(trigger)
                 return ended
 
@@ -112,8 +121,26 @@ class Workers:
         self._own[trigger] = None
         if self._shared is link:
             self._shared = None
-            self._retired.add(link)
-            link.retire(lambda: self._retired.discard(link))
+            self._retire(link)
+
+    def _relieve(self, trigger: str, link: _Link) -> None:
+        """Have the next polls made in a new process where this one has grown too large; what runs in it ends there."""
+        grown = link.grown_over(self._memory)
+        if not grown or link in self._retired or link.ended:
+            return
+        log.warning(
+            "trigger %s: its worker has grown to %d MiB, over the limit of %d MiB, and is replaced",
+            trigger, grown >> 20, self._memory >> 20,
+        )  # fmt: skip
+        if self._shared is link:
+            self._shared = None
+        elif self._own.get(trigger) is link:
+            self._own[trigger] = None
+        self._retire(link)
+
+    def _retire(self, link: _Link) -> None:
+        self._retired.add(link)
+        link.retire(lambda: self._retired.discard(link))
 
     def _forgive(self, trigger: str) -> None:
         if trigger not in self._own:
@@ -142,6 +169,7 @@ class _Link:
         self._calls: dict[int, _Call] = {}
         self._ids = itertools.count(1)
         self._on_idle: Callable[[], None] | None = None
+        self._first_memory = 0  # bytes resident after the first poll; 0: not measured yet
         self.ended = False
         self._listening = asyncio.get_running_loop().create_task(self._listen())
 
@@ -176,6 +204,12 @@ class _Link:
     def kill(self) -> None:
         self.ended = True
         self._process.kill()
+
+    def grown_over(self, limit: int) -> int:
+        """Bytes that are resident, where that is over ``limit`` and over twice what the first poll left; else 0."""
+        now = self._process.memory()
+        self._first_memory = self._first_memory or now
+        return now if now > max(limit, 2 * self._first_memory) else 0
 
     def retire(self, then: Callable[[], None]) -> None:
         """Kill the process as soon as nothing is being called in it."""

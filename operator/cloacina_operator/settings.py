@@ -11,6 +11,8 @@ from cloaca.authoring.duration import parse_duration
 from cloaca.errors import CloacaError, DefinitionError
 from cloaca.home import Home
 from cloaca.packages.archive import Limits
+from cloaca.polling.schedule import JITTER
+from cloaca.polling.workers import WORKER_MEMORY
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,6 +37,10 @@ class DaemonSettings:
     """Seconds that polls and runs get to end when the daemon stops."""
     import_timeout: float = 60.0
     """Seconds that importing a package may take."""
+    worker_memory: int = WORKER_MEMORY
+    """Bytes that a process that calls trigger functions may have resident; over that it is replaced between polls."""
+    jitter: float = JITTER
+    """The largest part of its interval by which chance puts off a poll, at most a second."""
     log_level: str = "info"
     log_format: str = "text"
     limits: Limits = field(default_factory=Limits)
@@ -95,6 +101,12 @@ def _duration(value: object) -> float:
     return parse_duration(value)
 
 
+def _fraction(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"is {value!r}, but must be a number from 0 to 1")
+    return float(value)
+
+
 def _one_of(*accepted: str) -> Any:
     def read(value: object) -> str:
         if value not in accepted:
@@ -120,6 +132,8 @@ _READERS: dict[str, Any] = {
     "max_runs": _count,
     "drain": _duration,
     "import_timeout": _duration,
+    "worker_memory": _count,
+    "jitter": _fraction,
     "log_level": _one_of(*_LEVELS),
     "log_format": _one_of(*_FORMATS),
     "limits": _limits,

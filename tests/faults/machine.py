@@ -228,6 +228,9 @@ class _WorkerProcess:
         await self._ended.wait()
         return "signal 9 (SIGKILL)"
 
+    def memory(self) -> int:
+        return 0  # it has none of its own
+
 
 async def _worker(world: World, poller: Process, digest: str) -> _WorkerProcess:
     poller.check()

@@ -66,6 +66,8 @@ class Children:
         limits: Limits,
         max_runs: int,
         import_timeout: float,
+        worker_memory: int,
+        jitter: float,
         changed: Callable[[Ref], None],
     ) -> None:
         self._store = store
@@ -74,6 +76,8 @@ class Children:
         self._limits = limits
         self.max_runs = max_runs
         self._import_timeout = import_timeout
+        self._worker_memory = worker_memory
+        self._jitter = jitter
         self._changed = changed
         self._nursery: Nursery | None = None
         self._nursing = asyncio.Lock()
@@ -195,6 +199,8 @@ class Children:
                     namespace=package.metadata.namespace,
                     digest=polling.digest,
                     start_worker=zygote.start_worker,
+                    worker_memory=self._worker_memory,
+                    jitter=self._jitter,
                 )
                 if polling.failure is not None:
                     polling.failure = None

@@ -30,6 +30,7 @@ from cloacina_operator.shell.reconcile import Reconciler, utc_now
 
 log = logging.getLogger("cloacina.daemon")
 
+AT_START = ("import_timeout", "worker_memory", "jitter", "limits")  # settings that a running daemon does not change
 LEFT_AT_ONCE = 130  # exit code after a second SIGINT, as a shell has it
 
 
@@ -48,6 +49,8 @@ class Daemon:
             limits=settings.limits,
             max_runs=settings.max_runs,
             import_timeout=settings.import_timeout,
+            worker_memory=settings.worker_memory,
+            jitter=settings.jitter,
             changed=self._queue.add,
         )
         self._archives = Archives(
@@ -121,8 +124,9 @@ class Daemon:
         else:
             self._folders.rescan()
         self._children.max_runs = settings.max_runs
-        if (settings.import_timeout, settings.limits) != (self._settings.import_timeout, self._settings.limits):
-            log.warning("import_timeout and limits take effect when the daemon is started again")
+        later = [name for name in AT_START if getattr(settings, name) != getattr(self._settings, name)]
+        if later:
+            log.warning("%s: takes effect when the daemon is started again", ", ".join(later))
         self._settings = settings
         log.info("settings reloaded")
 
