@@ -44,4 +44,6 @@ class StoreJournal:
             raise RunLost(f"run {self.run.name!r} was ended by someone else: {seen.status.phase.value}")
         if seen.status.attempt != self.run.status.attempt:
             raise RunLost(f"run {self.run.name!r} was given to attempt {seen.status.attempt}")
+        if seen.status != self.run.status:
+            raise RunLost(f"run {self.run.name!r} was written by someone else: what this process resumed from is old")
         self.run = seen

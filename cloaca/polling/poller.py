@@ -37,6 +37,7 @@ log = logging.getLogger("cloaca.polling")
 T = TypeVar("T")
 
 FLUSH_AFTER = 60.0  # seconds that polls which skip may stay unrecorded
+RESYNC = 300.0  # seconds between two looks at everything, for what no change told
 _PATIENCE = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds between tries while the store is away; the last one repeats
 
 
@@ -103,7 +104,11 @@ class Poller:
                 try:
                     async with self._store.changes() as changes:
                         await self._look_at_everything()
-                        await self._follow(changes)
+                        looking = asyncio.ensure_future(self._look_now_and_then())
+                        try:
+                            await self._follow(changes)
+                        finally:
+                            looking.cancel()
                 except StoreUnavailable as error:
                     log.warning("package %s: the store is away, polls go on: %s", self._package, error)
                     await asyncio.sleep(_PATIENCE[-1])
@@ -121,6 +126,15 @@ class Poller:
         for entry in self._entries.values():
             if entry.unwritten:
                 await self._write(entry)
+
+    async def _look_now_and_then(self) -> None:
+        """A change that was missed, or met by a stale answer, holds nothing up for ever."""
+        while True:
+            await asyncio.sleep(RESYNC)
+            try:
+                await self._look_at_everything()
+            except StoreUnavailable as error:
+                log.warning("package %s: the store is away, polls go on: %s", self._package, error)
 
     async def _look_at_everything(self) -> None:
         package = await self._store.get(CloacinaPackage, self._package, self._namespace)
