@@ -32,7 +32,8 @@ def fire(
 ) -> None:
     """Fire a trigger by hand.
 
-    The function is not called: the run is made as if it had fired. A key that has fired before makes no second run.
+    The function is not called: the run is made as if it had fired. A key that has fired before makes no second run:
+    its run is named, and where that was collected since, the exit code is 1.
 
     \b
     Example:

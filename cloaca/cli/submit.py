@@ -16,11 +16,13 @@ from cloaca.cli.terminal import remark, say
 from cloaca.errors import AlreadyExists, CloacaError
 from cloaca.home import Home
 from cloaca.packages.nearest import did_you_mean
+from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.tick import is_taken, run_of, second_name
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunSpec, Trigger, WorkflowRun, owned_by
 from cloaca.resources.conditions import find
 from cloaca.resources.names import keyed_run_name, manual_run_name, run_labels
 from cloaca.resources.package import ActivePackage
+from cloaca.resources.run import TriggerReference
 from cloaca.resources.trigger import FireIntent, PackageReference, PendingTick
 from cloaca.store import Store
 
@@ -34,7 +36,10 @@ class Submitted:
 
 
 async def fire(store: Store, trigger: Trigger, context: Mapping[str, Any], key: str | None) -> Submitted:
-    """A run of ``trigger``, pinned to the active archive. With a key there is one run for it, ever."""
+    """A run of ``trigger``, pinned to the active archive. With a key there is one run for it, ever.
+
+    Raises CloacaError where the trigger cannot be fired, or the key fired before and its run is gone.
+    """
     package = await store.get(CloacinaPackage, trigger.spec.package_ref.name, trigger.metadata.namespace)
     if package is None:
         raise CloacaError(
@@ -57,6 +62,8 @@ async def fire(store: Store, trigger: Trigger, context: Mapping[str, Any], key: 
         key=key,
         context=dict(context),
     )
+    if key is not None:
+        await _refuse_a_fired_key(store, trigger, key, intent.name)
     while True:
         try:
             return Submitted(run=await store.create(run_of(trigger, pending, intent, package.spec.runs)), created=True)
@@ -67,6 +74,18 @@ async def fire(store: Store, trigger: Trigger, context: Mapping[str, Any], key: 
             if not is_taken(existing, trigger, intent):
                 return Submitted(run=existing, created=False)
             intent = second_name(trigger, intent)
+
+
+async def _refuse_a_fired_key(store: Store, trigger: Trigger, key: str, run: str) -> None:
+    """Where its run is still there, the run answers for the key itself."""
+    namespace = trigger.metadata.namespace
+    keys = FiredKeys(store, TriggerReference(name=trigger.name, uid=trigger.metadata.uid), namespace)
+    await keys.refresh()
+    if key in keys and await store.get(WorkflowRun, run, namespace) is None:
+        raise CloacaError(
+            f"trigger {trigger.name!r} was not fired: key {key!r} was fired before, by run {run}, which was collected "
+            "since; a key fires once, ever: use another key, or none"
+        )
 
 
 async def submit(store: Store, package: CloacinaPackage, workflow: str | None, context: Mapping[str, Any]) -> Submitted:

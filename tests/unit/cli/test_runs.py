@@ -13,8 +13,20 @@ from typing import Any
 
 import pytest
 
-from cloaca.resources import CloacinaPackage, RunPhase, TaskPhase, TaskStatus, Trigger, WorkflowRun, owned_by
-from cloaca.resources.names import keyed_run_name
+from cloaca.resources import (
+    CloacinaPackage,
+    ObjectMeta,
+    RunPhase,
+    TaskPhase,
+    TaskStatus,
+    Trigger,
+    TriggerLedger,
+    WorkflowRun,
+    owned_by,
+)
+from cloaca.resources.ledger import LedgerSpec
+from cloaca.resources.names import TRIGGER_UID_LABEL, key_hash, keyed_run_name, label_value, ledger_name
+from cloaca.resources.run import TriggerReference
 from cloaca.store import open_store
 
 DIGEST = f"sha256:{'1' * 64}"
@@ -58,6 +70,32 @@ def test_a_key_fires_once_ever(deployed: Any) -> None:
         f"{RUN}{name} unchanged: key 'a.parquet' was fired before: deduplicated by run {name} (Pending)\n",
     )
     assert deployed("get", "crun", "-o", "name").out == f"{RUN}{name}\n"
+
+
+def test_a_key_whose_run_was_collected_is_refused(deployed: Any) -> None:
+    trigger = deployed.look(Trigger, "data-ingest-inbox-watcher")
+    uid = trigger.metadata.uid
+    name = keyed_run_name(trigger.name, uid, "a.parquet")
+    deployed.put(
+        TriggerLedger(
+            metadata=ObjectMeta(
+                name=ledger_name(trigger.name, uid, 1),
+                labels={TRIGGER_UID_LABEL: label_value(uid)},
+                owner_references=(owned_by(trigger),),
+            ),
+            spec=LedgerSpec(
+                trigger_ref=TriggerReference(name=trigger.name, uid=uid), segment=1, keys=(key_hash(uid, "a.parquet"),)
+            ),
+        )
+    )
+    said = deployed("fire", "data-ingest-inbox-watcher", "--key", "a.parquet")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == (
+        f"Error: trigger 'data-ingest-inbox-watcher' was not fired: key 'a.parquet' was fired before, by run {name}, "
+        "which was collected since; a key fires once, ever: use another key, or none\n"
+    )
+    assert deployed("get", "crun", "-o", "name").out == ""
+    assert deployed("fire", "data-ingest-inbox-watcher", "--key", "b.parquet").out.endswith(" created\n")
 
 
 def test_without_a_key_every_fire_is_another_run(deployed: Any) -> None:
