@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound
@@ -23,8 +24,9 @@ class Presence:
     to whoever is not its current attempt.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._clock = clock  # seconds
         self.name = f"runner-{uuid.uuid4().hex}"
         self._seen: dict[str, tuple[str, float]] = {}  # runner → its resource version, and since when it has that
 
@@ -51,7 +53,7 @@ class Presence:
 
     async def dead(self) -> tuple[str, ...]:
         """Runners that ended without a word."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         runners = [runner for runner in await self._store.list(Runner) if runner.name != self.name]
         before, self._seen = self._seen, {}
         for runner in runners:

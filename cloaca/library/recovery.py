@@ -51,8 +51,13 @@ async def recover(
     workflows: Mapping[str, Workflow],
     resume: Resume,
     still_wanted: Callable[[], bool],
+    *,
+    cron_too: bool,
 ) -> None:
-    """Take over the runs of dead runners; those whose workflow this program has not stay for one that has it."""
+    """Take over the runs of dead runners; those whose workflow this program has not stay for one that has it.
+
+    ``cron_too``: runs of cron schedules as well, whose turn comes at an interval of their own.
+    """
     dead = await presence.dead()
     if not dead:
         return
@@ -62,7 +67,7 @@ async def recover(
         if run.status.pod_name not in dead or run.status.phase.finished or run.spec.package_ref is not None:
             continue
         workflow = workflows.get(run.spec.workflow)
-        if workflow is None:
+        if workflow is None or (SCHEDULE_LABEL in run.metadata.labels and not cron_too):
             left.add(run.status.pod_name)
             continue
         if not still_wanted():

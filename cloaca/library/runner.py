@@ -137,8 +137,10 @@ class DefaultRunner:
 
     async def _open(self, database_url: str) -> None:
         """Open the store, say that this runner lives, and begin what goes on in the background."""
+        from cloaca.store.sql.url import with_pool_size  # here, so that importing cloaca stays light
+
         config = self._config
-        self._store: Store = await open_store(database_url)
+        self._store: Store = await open_store(with_pool_size(database_url, config.db_pool_size))
         self._workshop = Workshop(
             pool=self._pool,
             slots=asyncio.Semaphore(config.max_concurrent_tasks),
@@ -256,11 +258,22 @@ class DefaultRunner:
 
     async def _keep_living(self) -> None:
         """Give signs of life, and take over what dead runners left."""
+        cron_due = self._loop.time()
         while True:
             try:
                 if self._config.enable_recovery:
-                    workflows = self._registry.workflows
-                    await recover(self._store, self._presence, self._config, workflows, self._resume, self._is_open)
+                    cron_too = self._loop.time() >= cron_due
+                    await recover(
+                        self._store,
+                        self._presence,
+                        self._config,
+                        self._registry.workflows,
+                        self._resume,
+                        self._is_open,
+                        cron_too=cron_too,
+                    )
+                    if cron_too:
+                        cron_due = self._loop.time() + self._config.cron_recovery_interval_seconds
                 await asyncio.sleep(BEAT)
                 await self._presence.announce()
             except CloacaError as error:

@@ -115,6 +115,16 @@ def with_schema(url: str, schema: str) -> str:
     return f"{base}?{'&'.join([*options, f'schema={schema}'])}"
 
 
+def with_pool_size(url: str, connections: int) -> str:
+    """``url`` with that many connections, where it is one of PostgreSQL's and does not say how many itself."""
+    if not isinstance(url, str) or not url.startswith(("postgresql://", "postgres://")):
+        return url
+    _, found, query = url.partition("?")
+    if any(part.startswith("pool_size=") for part in query.split("&")):
+        return url
+    return f"{url}{'&' if query else '' if found else '?'}pool_size={connections}"
+
+
 def without_password(url: str) -> str:
     """``url`` as it may be shown and logged."""
     return _PASSWORD.sub("***", url)

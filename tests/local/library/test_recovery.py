@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 import cloaca
+from cloaca.authoring.registry import active_registry
 from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.journal import RunLost, StoreJournal
-from cloaca.library.presence import is_gone, this_process
-from cloaca.library.recovery import claimed
+from cloaca.library.presence import Presence, is_gone, this_process
+from cloaca.library.recovery import claimed, recover
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
-from cloaca.resources.schedules import SCHEDULE_LABEL
+from cloaca.resources.schedules import SCHEDULE_LABEL, Runner
 from cloaca.store import open_store
 
 PROGRAM = """
@@ -152,11 +153,76 @@ async def test_a_stalled_owner_that_wakes_up_cannot_write(tmp_path: Path) -> Non
         await store.close()
 
 
-def a_run(*, cron: bool = False, age: timedelta = timedelta(0), **status: Any) -> WorkflowRun:
+class Clock:
+    """Tells the time that a test sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def test_a_runner_without_a_sign_of_life_for_twenty_seconds_is_taken_for_dead(tmp_path: Path) -> None:
+    store, clock = await open_store(str(tmp_path / "runs.db")), Clock()
+    try:
+        mine, other = Presence(store, clock), Presence(store)
+        await mine.announce()
+        await other.announce()
+
+        assert await mine.dead() == ()
+        clock.seconds += 19
+        await other.announce()
+        assert await mine.dead() == ()
+        clock.seconds += 20
+        assert await mine.dead() == ()
+        clock.seconds += 0.1
+        assert await mine.dead() == (other.name,)
+        await other.announce()
+        assert await mine.dead() == ()
+    finally:
+        await store.close()
+
+
+async def test_runs_of_cron_schedules_wait_for_their_own_interval(tmp_path: Path) -> None:
+    store = await open_store(str(tmp_path / "runs.db"))
+    try:
+        dead, mine = "runner-dead", Presence(store)
+        await store.create(
+            Runner(metadata=ObjectMeta(name=dead), spec=this_process().model_copy(update={"pid": 1, "started": "0"}))
+        )
+        by_hand = await store.create(a_run(attempt=1, pod_name=dead))
+        by_cron = await store.create(a_run(name="run-2", cron=True, attempt=1, pod_name=dead))
+        with cloaca.WorkflowBuilder("w"):
+            cloaca.task(id="only")(lambda context: None)
+        resumed: list[str] = []
+
+        async def look(*, cron_too: bool) -> list[str]:
+            resumed.clear()
+            await recover(
+                store,
+                mine,
+                DefaultRunnerConfig(),
+                active_registry().workflows,
+                lambda _, run: resumed.append(run.name),
+                lambda: True,
+                cron_too=cron_too,
+            )
+            return list(resumed)
+
+        assert await look(cron_too=False) == [by_hand.name]
+        assert await mine.dead() == (dead,)
+        assert await look(cron_too=True) == [by_cron.name]
+        assert await mine.dead() == ()
+    finally:
+        await store.close()
+
+
+def a_run(*, name: str = "run-1", cron: bool = False, age: timedelta = timedelta(0), **status: Any) -> WorkflowRun:
     labels = {SCHEDULE_LABEL: "s"} if cron else {}
     made = NOW - age
     return WorkflowRun(
-        metadata=ObjectMeta(name="run-1", labels=labels, creation_timestamp=made),
+        metadata=ObjectMeta(name=name, labels=labels, creation_timestamp=made),
         spec=RunSpec(workflow="w"),
         status=RunStatus(phase=RunPhase.RUNNING, **status),
     )

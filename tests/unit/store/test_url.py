@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloaca.errors import StoreUnavailable
-from cloaca.store.sql.url import PostgresUrl, SqliteUrl, parse_url, with_schema, without_password
+from cloaca.store.sql.url import PostgresUrl, SqliteUrl, parse_url, with_pool_size, with_schema, without_password
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,22 @@ def test_a_url_gets_another_schema() -> None:
     assert with_schema("postgresql://h/d?schema=b&sslmode=require", "a") == "postgresql://h/d?sslmode=require&schema=a"
     with pytest.raises(StoreUnavailable, match="which has no schemas: give each tenant a file of its own"):
         with_schema("sqlite:///app.db", "a")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://h/d", "postgresql://h/d?pool_size=7"),
+        ("postgres://h/d?", "postgres://h/d?pool_size=7"),
+        ("postgresql://h/d?schema=a", "postgresql://h/d?schema=a&pool_size=7"),
+        ("postgresql://h/d?pool_size=2&schema=a", "postgresql://h/d?pool_size=2&schema=a"),
+        ("sqlite:///app.db", "sqlite:///app.db"),
+        (":memory:", ":memory:"),
+    ],
+)
+def test_a_url_of_postgresql_gets_a_pool_size_unless_it_has_one(url: str, expected: str) -> None:
+    assert with_pool_size(url, 7) == expected
+    assert parse_url(expected)
 
 
 @pytest.mark.parametrize(
