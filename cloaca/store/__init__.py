@@ -10,7 +10,7 @@ async def open_store(url: str) -> Store:
 
     Raises StoreUnavailable.
     """
-    if url.startswith("kubernetes:"):
+    if isinstance(url, str) and url.startswith("kubernetes:"):
         return await _kubernetes(url)
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
 

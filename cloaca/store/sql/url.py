@@ -16,6 +16,8 @@ SCHEMA = "cloacina"
 _SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 _MODES = ("rwc", "rw", "ro")
 
+_ALMOST = ("postgresql:", "postgres:", "file:")  # without //: meant as URLs, and no file is called that
+
 ACCEPTED = ":memory:, sqlite:///app.db, a path or postgresql://user@host/database"
 
 _LIBPQ = frozenset(
@@ -81,7 +83,7 @@ class PostgresUrl:
 
 def parse_url(url: str) -> SqliteUrl | PostgresUrl:
     """What ``url`` means: ``:memory:``, ``sqlite://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``,
-    ``sqlite://path?mode=rwc``, a bare path, or ``postgresql://user:password@host:port/database?schema=name``.
+    ``sqlite://path?mode=rwc``, a bare path (with options or without), or ``postgresql://user:password@host:port/database?schema=name``.
 
     Raises StoreUnavailable, which says what is wrong and what is accepted.
     """
@@ -89,15 +91,16 @@ def parse_url(url: str) -> SqliteUrl | PostgresUrl:
         raise StoreUnavailable(f"{url!r} is no database URL: write {ACCEPTED}")
     scheme, found, rest = url.partition("://")
     if not found:
-        if url == MEMORY or not url.startswith("sqlite:"):
-            return SqliteUrl(path=url)
+        if url.startswith(_ALMOST):
+            raise StoreUnavailable(f"{without_password(url)!r} is no database URL: write {ACCEPTED}")
         rest = url.removeprefix("sqlite:")
     elif scheme in ("postgresql", "postgres"):
         return _postgres(rest)
     elif scheme != "sqlite":
         raise StoreUnavailable(f"{without_password(url)!r}: {scheme} is unknown; write {ACCEPTED}")
     path, _, query = rest.partition("?")
-    path = unquote(path)
+    if rest != url:  # a bare path is taken as it stands
+        path = unquote(path)
     if path.startswith("/") and found:
         path = path[1:]  # sqlite:///app.db is relative, sqlite:////app.db absolute, as in SQLAlchemy's URLs
     return SqliteUrl(path=path or MEMORY, **_sqlite_options(url, query))

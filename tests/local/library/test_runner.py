@@ -417,3 +417,54 @@ with cloaca.DefaultRunner(":memory:") as runner:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Failed\n", "")
+
+
+@pytest.mark.parametrize("url", [None, 5, b"app.db", "", "  ", "app.db?color=red", "mysql://h/d"], ids=repr)
+def test_what_is_no_database_url_is_refused_with_what_is_accepted(url: Any) -> None:
+    with pytest.raises(StoreUnavailable, match=r"is no database URL: write|unknown option|is unknown; write"):
+        cloaca.DefaultRunner(url)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no database at all, but a text of some length\n" * 100)
+    before = file.read_bytes()
+    with pytest.raises(StoreUnavailable, match="file is not a database: the file is something else: name another one"):
+        cloaca.DefaultRunner(str(file))
+
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("returned", [5, {"a": 1}, "text", False], ids=repr)
+def test_a_task_that_returns_something_else_than_its_context_fails_its_run_and_says_what_to_return(
+    returned: Any,
+) -> None:
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(retry_attempts=0)
+        def wrong(context: Any) -> Any:
+            return returned
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        result = runner.execute("w")
+
+    told = f"task 'wrong' failed: TaskResultError: the task returned {type(returned).__name__}; return the context, "
+    assert (result.status, result.error_message) == ("Failed", f"{told}or nothing after changing it")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x"], ids=repr)
+def test_a_task_that_smuggles_in_what_json_cannot_hold_fails_its_run(value: Any) -> None:
+    with cloaca.WorkflowBuilder("w"):
+
+        @cloaca.task(retry_attempts=0)
+        def smuggles(context: Any) -> None:
+            context["list"] = []
+            nested = context["list"]
+            nested.append(value)
+            context["list"] = nested
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        result = runner.execute("w")
+
+    assert result.status == "Failed"
+    assert (result.error_message or "").startswith("task 'smuggles' failed: ContextError: ")

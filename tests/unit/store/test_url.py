@@ -21,6 +21,8 @@ from cloaca.store.sql.url import PostgresUrl, SqliteUrl, parse_url, with_pool_si
         ("sqlite:////var/lib/app.db", SqliteUrl(path="/var/lib/app.db")),
         ("sqlite://app.db", SqliteUrl(path="app.db")),
         ("sqlite:///a%20b.db", SqliteUrl(path="a b.db")),
+        ("app.db?mode=ro", SqliteUrl(path="app.db", mode="ro")),
+        ("a%20b.db", SqliteUrl(path="a%20b.db")),
         (
             "sqlite://app.db?mode=rwc&_journal_mode=WAL&_synchronous=FULL&_busy_timeout=5000",
             SqliteUrl(path="app.db", mode="rwc", synchronous="FULL", busy_timeout=5.0),
@@ -99,6 +101,9 @@ def test_a_url_of_postgresql_gets_a_pool_size_unless_it_has_one(url: str, expect
     ("url", "words"),
     [
         ("", "is no database URL"),
+        ("postgresql:/localhost/db", "is no database URL: write :memory:"),
+        ("file:app.db?mode=ro", "is no database URL: write :memory:"),
+        ("app.db?color=red", "unknown option color=red; known: mode="),
         ("mysql://localhost/db", "mysql is unknown; write :memory:"),
         ("mysql://me:secret@localhost/db", r"mysql://me:\*\*\*@localhost"),
         ("postgresql://localhost/db?color=red", "unknown option color=red; known: schema="),
