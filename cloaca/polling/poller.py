@@ -17,6 +17,7 @@ from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreU
 from cloaca.polling import schedule, tick
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
+from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, StartWorker, Workers
 from cloaca.resources.names import tick_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
@@ -81,6 +82,7 @@ class Poller:
         start_worker: StartWorker,
         worker_memory: int = WORKER_MEMORY,
         jitter: float = schedule.JITTER,
+        observer: PollObserver | None = None,
     ) -> None:
         """``worker_memory``: bytes, see Workers; ``jitter``: the largest part of an interval that chance adds to it."""
         self._store = store
@@ -89,6 +91,7 @@ class Poller:
         self._digest = digest
         self._workers = Workers(start_worker, memory=worker_memory)
         self._jitter = jitter
+        self._observer = observer or Unobserved()
         self._entries: dict[str, _Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
         self._defaults = RunDefaults()
@@ -110,6 +113,7 @@ class Poller:
                         finally:
                             looking.cancel()
                 except StoreUnavailable as error:
+                    self._observer.store_failed(self._package)
                     log.warning("package %s: the store is away, polls go on: %s", self._package, error)
                     await asyncio.sleep(_PATIENCE[-1])
         finally:
@@ -249,6 +253,7 @@ class Poller:
         return effective
 
     def _due(self, entry: _Entry) -> None:
+        lateness = 0.0 if entry.timer is None else self._loop.time() - entry.timer.when()
         entry.timer = None
         effective = self._pollable(entry)
         if effective is None or self._entries.get(entry.name) is not entry:
@@ -256,8 +261,11 @@ class Poller:
         if effective.concurrency_policy is ConcurrencyPolicy.FORBID and entry.active:
             if not entry.blocked:
                 entry.blocked = True
-                entry.unwritten.append(tick.blocked_tick(time=_now(), run=min(entry.active)))
+                blocked = tick.blocked_tick(time=_now(), run=min(entry.active))
+                entry.unwritten.append(blocked)
+                self._observer.ticked(self._package, blocked, fires=0, duplicates=0)
             return
+        self._observer.began(self._package, lateness)
         entry.polling = self._loop.create_task(self._poll(entry, effective))
 
     def _unblock(self, entry: _Entry) -> None:
@@ -282,6 +290,9 @@ class Poller:
             await self._submit(entry, fires, state, submitted, duplicates)
             await self._write(entry)
 
+        def observed(ended: Tick) -> None:
+            self._observer.ticked(self._package, ended, fires=len(submitted), duplicates=len(duplicates))
+
         try:
             if entry.status.pending is not None:
                 await self._finish(entry, entry.status.pending, submitted, duplicates)
@@ -294,28 +305,34 @@ class Poller:
                     parse_duration(effective.timeout),
                     publish,
                 )
-            except PollFailed as failed:
-                error = str(failed)
+            except PollFailed as stopped:
+                error = str(stopped)
             else:
                 error = _error_of(ended)
                 if error is None and ended.fires:
                     await self._submit(entry, ended.fires, ended.state, submitted, duplicates)
             duration = self._loop.time() - started
             if error is not None:
-                await self._failed(entry, tick.error_tick(time=time, duration=duration, error=error), error)
+                failed = tick.error_tick(time=time, duration=duration, error=error)
+                observed(failed)
+                await self._failed(entry, failed, error)
             elif submitted or duplicates:
                 fired = tick.fired_tick(time=time, duration=duration, submitted=submitted, duplicates=duplicates)
+                observed(fired)
                 entry.unwritten.append(fired)
                 entry.status = tick.after_success(entry.status)
                 await self._write(entry)
             else:
                 skipped = tick.skipped_tick(time=time, duration=duration, reason=ended.reason)
+                observed(skipped)
                 await self._skipped(entry, skipped, ended.state)
         except TriggerGone:
             self._forget(entry.name)
         except CloacaError as refused:  # a fire that the store will never take, such as one over the limit
             duration = self._loop.time() - started
-            await self._failed(entry, tick.error_tick(time=time, duration=duration, error=str(refused)), str(refused))
+            failed = tick.error_tick(time=time, duration=duration, error=str(refused))
+            observed(failed)
+            await self._failed(entry, failed, str(refused))
         finally:
             entry.polling = None
             if self._entries.get(entry.name) is entry:
@@ -431,6 +448,7 @@ class Poller:
             try:
                 return await call()
             except StoreUnavailable as error:
+                self._observer.store_failed(self._package)
                 log.warning("package %s: the store is away, a fire is kept: %s", self._package, error)
             await asyncio.sleep(_PATIENCE[min(tries, len(_PATIENCE) - 1)] * (1 + random.random() / 4))
             tries += 1

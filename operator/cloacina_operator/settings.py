@@ -41,6 +41,8 @@ class DaemonSettings:
     """Bytes that a process that calls trigger functions may have resident; over that it is replaced between polls."""
     jitter: float = JITTER
     """The largest part of its interval by which chance puts off a poll, at most a second."""
+    metrics_port: int | None = None
+    """Port on the loopback address where Prometheus reads figures; None: nobody measures."""
     log_level: str = "info"
     log_format: str = "text"
     limits: Limits = field(default_factory=Limits)
@@ -101,6 +103,12 @@ def _duration(value: object) -> float:
     return parse_duration(value)
 
 
+def _port(value: object) -> int:
+    if _count(value) > 65_535:
+        raise ValueError(f"is {value!r}, but must be at most 65535")
+    return _count(value)
+
+
 def _fraction(value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ValueError(f"is {value!r}, but must be a number from 0 to 1")
@@ -134,6 +142,7 @@ _READERS: dict[str, Any] = {
     "import_timeout": _duration,
     "worker_memory": _count,
     "jitter": _fraction,
+    "metrics_port": _port,
     "log_level": _one_of(*_LEVELS),
     "log_format": _one_of(*_FORMATS),
     "limits": _limits,

@@ -15,6 +15,7 @@ from cloaca.home import Home
 from cloaca.packages.archive import Limits, unpack
 from cloaca.packages.environment import environment_of
 from cloaca.packages.inventory import Inventory
+from cloaca.polling.observe import PollObserver
 from cloaca.polling.poller import Poller
 from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.processes.launch import Child, Nursery, PackageZygote
@@ -68,6 +69,7 @@ class Children:
         import_timeout: float,
         worker_memory: int,
         jitter: float,
+        observer: PollObserver | None,
         changed: Callable[[Ref], None],
     ) -> None:
         self._store = store
@@ -78,6 +80,7 @@ class Children:
         self._import_timeout = import_timeout
         self._worker_memory = worker_memory
         self._jitter = jitter
+        self._observer = observer
         self._changed = changed
         self._nursery: Nursery | None = None
         self._nursing = asyncio.Lock()
@@ -201,6 +204,7 @@ class Children:
                     start_worker=zygote.start_worker,
                     worker_memory=self._worker_memory,
                     jitter=self._jitter,
+                    observer=self._observer,
                 )
                 if polling.failure is not None:
                     polling.failure = None

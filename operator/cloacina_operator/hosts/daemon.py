@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloaca.errors import CloacaError
 from cloaca.home import Home
@@ -28,9 +28,12 @@ from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
 from cloacina_operator.shell.reconcile import Reconciler, utc_now
 
+if TYPE_CHECKING:
+    from cloacina_operator.hosts.metrics import Meters
+
 log = logging.getLogger("cloacina.daemon")
 
-AT_START = ("import_timeout", "worker_memory", "jitter", "limits")  # settings that a running daemon does not change
+AT_START = ("import_timeout", "worker_memory", "jitter", "metrics_port", "limits")  # as they were when it started
 LEFT_AT_ONCE = 130  # exit code after a second SIGINT, as a shell has it
 
 
@@ -42,6 +45,7 @@ class Daemon:
         self._overrides = overrides
         self._store = store
         self._queue = Queue()
+        meters = None if settings.metrics_port is None else _meters()
         self._children = Children(
             store=store,
             store_url=str(settings.home.database),
@@ -51,16 +55,19 @@ class Daemon:
             import_timeout=settings.import_timeout,
             worker_memory=settings.worker_memory,
             jitter=settings.jitter,
+            observer=meters,
             changed=self._queue.add,
         )
         self._archives = Archives(
             store=store, executor=self._children, limits=settings.limits, files=True, changed=self._queue.add
         )
+        index = Index(store, None if meters is None else meters.run_ended)
+        self._metrics = None if meters is None else meters.served(self._queue, index)
         self._reconciler = Reconciler(
             store=store,
             executor=self._children,
             archives=self._archives,
-            index=Index(store),
+            index=index,
             queue=self._queue,
             now=utc_now,
         )
@@ -77,6 +84,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if self._metrics is not None and self._settings.metrics_port is not None:
+            self._metrics.start(self._settings.metrics_port)
         await self._children.start()
         reconciling = asyncio.ensure_future(self._reconciler.run())
         self._following = asyncio.ensure_future(self._folders.run())
@@ -99,6 +108,8 @@ class Daemon:
         finally:
             for ending in (reconciling, self._following, stopping):
                 ending.cancel()
+            if self._metrics is not None:
+                self._metrics.close()
             await self._archives.close()
             await self._children.close()
             with suppress(asyncio.CancelledError):
@@ -129,6 +140,17 @@ class Daemon:
             log.warning("%s: takes effect when the daemon is started again", ", ".join(later))
         self._settings = settings
         log.info("settings reloaded")
+
+
+def _meters() -> Meters:
+    """Imported where it is asked for: the library that counts is an extra."""
+    try:
+        from cloacina_operator.hosts.metrics import Meters
+    except ModuleNotFoundError as error:
+        raise CloacaError(
+            f"metrics_port is set, but {error.name} is not installed: pip install 'cloacina[metrics]', or leave it out"
+        ) from error
+    return Meters()
 
 
 def prepare(settings: DaemonSettings) -> None:

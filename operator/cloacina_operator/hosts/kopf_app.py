@@ -26,6 +26,7 @@ from cloacina_operator.executors.api import Api, find_access
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.hosts.cluster_logs import set_up
 from cloacina_operator.hosts.lease import Lease
+from cloacina_operator.hosts.metrics import Meters
 from cloacina_operator.hosts.web import Web
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
@@ -42,9 +43,10 @@ SILENCE = 300  # seconds after which the server ends a watch of kopf
 class Operator:
     """What one leader consists of. Belongs to one event loop."""
 
-    def __init__(self, settings: ClusterSettings, api: Api, store: Store) -> None:
+    def __init__(self, settings: ClusterSettings, api: Api, store: Store, meters: Meters) -> None:
         self._settings = settings
         self.queue = Queue()
+        self.index = Index(store, meters.run_ended)
         self.jobs = Jobs(
             cluster=api,
             store=store,
@@ -62,7 +64,7 @@ class Operator:
             store=store,
             executor=self.jobs,
             archives=self._archives,
-            index=Index(store),
+            index=self.index,
             queue=self.queue,
             now=utc_now,
         )
@@ -142,7 +144,7 @@ async def serve(settings: ClusterSettings) -> int:
             return 0
         store = await open_store(settings.store)
         try:
-            await _lead(Operator(settings, api, store), lease, web, settings, stopping)
+            await _lead(Operator(settings, api, store, web.meters), lease, web, settings, stopping)
         finally:
             await lease.release()
             await store.close()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
@@ -14,6 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 from cloacina_operator.executors.api import Api
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.hosts.lease import Lease
+from cloacina_operator.hosts.metrics import Meters, state
+from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
 
 
@@ -21,6 +22,7 @@ class Leading(Protocol):
     """What is measured of an operator that leads."""
 
     queue: Queue
+    index: Index
     jobs: Jobs
 
 
@@ -32,7 +34,8 @@ class Web:
         self._api = api
         self._lease = lease
         self.operator: Leading | None = None  # None: another one leads
-        self._registry = CollectorRegistry()
+        self.meters = Meters()
+        self._registry = self.meters.registry
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         application = web.Application()
@@ -76,9 +79,7 @@ class Web:
         yield asked
         if self.operator is None:
             return
-        queued = GaugeMetricFamily("cloacina_operator_queue_length", "Objects that wait to be looked at, or are.")
-        queued.add_metric([], len(self.operator.queue))
-        yield queued
+        yield from state(self.operator.queue, self.operator.index)
         active = GaugeMetricFamily("cloacina_operator_runs_active", "Jobs of runs that have not ended.")
         active.add_metric([], self.operator.jobs.active_runs)
         yield active

@@ -5,7 +5,7 @@ Fed by the store's changes. Keeps of a finished run what its collection needs, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -30,8 +30,10 @@ class _Unfinished:
 class Index:
     """Unfinished runs and triggers, by whom they belong to."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_end: Callable[[WorkflowRun], None] | None = None) -> None:
+        """``on_end`` is told of each run that was seen before its end, when it has ended."""
         self._store = store
+        self._on_end = on_end
         self._runs: dict[Ref, _Unfinished] = {}
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, Trigger] = {}
@@ -78,6 +80,8 @@ class Index:
                 kept.pop(ref, None)
         elif run.status.phase.finished:
             self._keep_ended(run)
+            if before is not None and self._on_end is not None:
+                self._on_end(run)
         if run is not None and not run.status.phase.finished:
             after = self._runs[ref] = _unfinished(run)
             if before is not None or after.trigger is None:
@@ -147,6 +151,18 @@ class Index:
             for other in self._runs.values()
             if other.trigger_uid == uid and other.ref != run.ref
         )
+
+    def triggers(self) -> tuple[Trigger, ...]:
+        """All Triggers, as they were when they last changed."""
+        return tuple(self._triggers.values())
+
+    def count_unfinished(self) -> int:
+        """How many runs have not ended."""
+        return len(self._runs)
+
+    def count_started(self) -> int:
+        """How many of those have been started."""
+        return sum(run.started for run in self._runs.values())
 
     def unstarted(self) -> list[Ref]:
         """Runs that wait for something."""

@@ -30,6 +30,7 @@ def test_a_setting_is_read(tmp_path: Path, line: str, setting: str, value: objec
         pytest.param("jitter = 1.5", "jitter: is 1.5, but must be a number from 0 to 1", id="jitter too large"),
         pytest.param("jitter = -0.1", "jitter: is -0.1, but must be a number from 0 to 1", id="jitter negative"),
         pytest.param("jitter = true", "jitter: is True, but must be a number from 0 to 1", id="jitter bool"),
+        pytest.param("metrics_port = 70000", "metrics_port: is 70000, but must be at most 65535", id="no port"),
         pytest.param("worker_memory = 0", "worker_memory: is 0, but must be an integer of at least 1", id="no memory"),
     ],
 )
