@@ -31,9 +31,10 @@ lint: $(STAMP) ## Style: ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(STAMP) ## Types: mypy --strict
+types: $(STAMP) ## Types: mypy --strict; the public API with pyright too
 	@$(BIN)/mypy
 	@$(BIN)/mypy tests/typing/public_api.py
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 layers: $(STAMP) ## Layers: import-linter
 	@$(BIN)/lint-imports --no-cache
