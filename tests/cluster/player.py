@@ -124,7 +124,8 @@ class Player:
                     if uid not in playing and not pod["metadata"].get("deletionTimestamp"):
                         playing[uid] = asyncio.ensure_future(self.execute(pod))
                 for uid, task in playing.items():
-                    if uid not in pods or pods[uid]["metadata"].get("deletionTimestamp"):
+                    gone = uid not in pods or pods[uid]["metadata"].get("deletionTimestamp")
+                    if gone and not task.cancelling():  # once: a second time would take it from its process's end
                         task.cancel()
                 await asyncio.sleep(0.1)
         finally:

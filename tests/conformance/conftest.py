@@ -13,7 +13,7 @@ import postgres_server
 import pytest
 from cluster.control_plane import ControlPlane
 
-from cloaca.resources import KINDS
+from cloaca.resources import STORED_KINDS
 from cloaca.store import Store, open_store
 
 Factory = Callable[[Path], Awaitable[Store]]
@@ -48,10 +48,10 @@ async def emptied(store: Store) -> Store:
     """The server serves all tests in turn."""
     try:
         async with store.changes() as changes:
-            for kind in KINDS:
+            for kind in STORED_KINDS:
                 for left in await store.list(kind):
                     await store.delete(left.ref)
-            while any([await store.list(kind) for kind in KINDS]):
+            while any([await store.list(kind) for kind in STORED_KINDS]):
                 await changes.__anext__()
         for digest in await store.list_archives():
             await store.delete_archive(digest)

@@ -19,11 +19,14 @@ from cloaca.resources import (
     RunPhase,
     RunSpec,
     Trigger,
+    TriggerLedger,
     TriggerSpec,
     WorkflowRun,
     owned_by,
 )
+from cloaca.resources.ledger import LedgerSpec
 from cloaca.resources.package import PackageSource
+from cloaca.resources.run import TriggerReference
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import Change, Store
 
@@ -439,3 +442,25 @@ async def eventually_gone(store: Store, kind: type[Any], name: str) -> None:
     async with store.changes() as changes:
         while await store.get(kind, name) is not None:
             await following(changes)
+
+
+# --- what only the operator writes
+
+
+async def test_a_ledger_is_kept_told_of_and_dropped_as_every_kind(store: Store) -> None:
+    watched = await store.create(trigger(await store.create(package())))
+    by = TriggerReference(name=watched.name, uid=watched.metadata.uid)
+    async with store.changes() as changes:
+        made = await store.create(
+            TriggerLedger(metadata=ObjectMeta(name="ledger"), spec=LedgerSpec(trigger_ref=by, segment=1, keys=("a",)))
+        )
+        async for change in changes:
+            if change.ref == made.ref:
+                break
+    added = await store.update(made.with_spec(keys=("a", "b")))
+    assert await store.get(TriggerLedger, "ledger") == added
+    assert await store.list(TriggerLedger) == (added,)
+    with pytest.raises(Conflict):
+        await store.update(made.with_spec(keys=("a", "c")))
+    assert await store.delete(made.ref)
+    assert await store.get(TriggerLedger, "ledger") is None

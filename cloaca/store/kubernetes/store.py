@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound, StoreUnavailable
-from cloaca.resources import KINDS
+from cloaca.resources import STORED_KINDS
 from cloaca.resources.meta import API_VERSION, DEFAULT_NAMESPACE, Ref, Resource
 from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives
@@ -25,7 +25,7 @@ from cloaca.store.sql.rows import check, metadata_columns, spec_json, status_jso
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
 
-_KINDS: dict[str, type[Resource[Any, Any]]] = {kind.KIND: kind for kind in KINDS}
+_KINDS: dict[str, type[Resource[Any, Any]]] = {kind.KIND: kind for kind in STORED_KINDS}
 _Tasks = list[asyncio.Task[None]]
 _STRICT = {"fieldValidation": "Strict"}
 
@@ -234,7 +234,8 @@ class KubernetesStore:
     async def _follow(self, saw: Any, *, names_only: bool) -> _Tasks:
         """Tasks that follow every kind from this moment on."""
         reflectors = [
-            Reflector(self.api, kind, _collection(kind, self.namespace), saw, names_only=names_only) for kind in KINDS
+            Reflector(self.api, kind, _collection(kind, self.namespace), saw, names_only=names_only)
+            for kind in STORED_KINDS
         ]
         await asyncio.gather(*(reflector.load() for reflector in reflectors))
         return [asyncio.ensure_future(reflector.run()) for reflector in reflectors]

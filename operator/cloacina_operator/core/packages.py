@@ -164,9 +164,10 @@ class _Steps:
             self._set(PackageCondition.FETCHED, False, failed.reason, failed.message)
         self._refuse(Refused(reason=failed.reason, message=failed.message, version=None), None, failed.retry_at is None)
         if failed.retry_at is not None:
-            self._again(failed.retry_at - self._observed.now)
             if self._observed.now >= failed.retry_at:
-                self._actions.append(Fetch())
+                self._actions.append(Fetch())  # its end has us look again; to ask for that now would be a busy loop
+            else:
+                self._again(failed.retry_at - self._observed.now)
 
     def _verify(self, digest: str) -> None:
         pinned = self._observed.package.spec.digest

@@ -58,7 +58,12 @@ class Operator:
             now=utc_now,
         )
         self._archives = Archives(
-            store=store, executor=self.jobs, limits=settings.limits, files=False, changed=self.queue.add
+            store=store,
+            executor=self.jobs,
+            limits=settings.limits,
+            files=False,
+            changed=self.queue.add,
+            cluster=api,
         )
         self._reconciler = Reconciler(
             store=store,

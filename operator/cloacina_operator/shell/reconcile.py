@@ -111,6 +111,7 @@ class Reconciler:
 
     async def _work(self) -> None:
         while True:
+            await asyncio.sleep(0)  # where nothing has to be waited for, reads from memory included, others get a turn
             ref = await self._queue.get()
             failed = False
             try:

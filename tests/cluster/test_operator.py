@@ -1,0 +1,309 @@
+"""The operator as processes on a real API server with its controllers; pods are real processes that a player starts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from builders import WORKFLOW, archive, declared
+from cloacina_operator.executors.api import Api, find_access
+from cluster.control_plane import ControlPlane
+from cluster.player import Player
+
+from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, WorkflowRun
+from cloaca.resources.conditions import find
+from cloaca.resources.package import (
+    ActivePackage,
+    ConfigMapSource,
+    PackageSource,
+    PackageSpec,
+    SecretReference,
+    TaskEntry,
+    TriggerEntry,
+    WorkflowEntry,
+)
+from cloaca.resources.run import RunSpec
+from cloaca.resources.trigger import PackageReference
+from cloaca.store import Store, open_store
+
+PATIENCE = 110.0  # seconds, where pods are processes on a busy machine
+TRIGGER = """
+@cloaca.trigger(name="inbox", poll_interval="200ms")
+def inbox():
+    return cloaca.TriggerResult.fire(cloaca.Context({"n": 1}), key="once")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Cluster:
+    """One namespace, its operators, and a kubelet that is played."""
+
+    def __init__(self, plane: ControlPlane, namespace: str, api: Api, store: Store, folder: Path) -> None:
+        self.plane, self.namespace, self.api, self.store, self.folder = plane, namespace, api, store, folder
+        self.url = f"kubernetes:?namespace={namespace}&archives={namespace}"
+        self.kubelet = Player(api, namespace, folder, {"KUBECONFIG": str(plane.kubeconfig)})
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.ports: dict[str, int] = {}
+
+    def start(self, name: str, **environment: str) -> None:
+        """Start an operator."""
+        self.ports[name] = free_port()
+        settings = {
+            "KUBECONFIG": str(self.plane.kubeconfig),
+            "CLOACINA_IMAGE": "cloacina:test",
+            "CLOACINA_NAMESPACES": self.namespace,
+            "CLOACINA_POD_NAMESPACE": self.namespace,
+            "CLOACINA_POD": name,
+            "CLOACINA_PORT": str(self.ports[name]),
+            "CLOACINA_STORE": f"{self.url}&cached=true",
+            "CLOACINA_POD_STORE": self.url,
+            **environment,
+        }
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "cloacina_operator.hosts.kopf_app"],
+                env={**os.environ, **settings},
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def kubectl(self, *words: str) -> None:
+        self.plane.kubectl(*words, "-n", self.namespace)
+
+    def ask(self, name: str, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[name]}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    async def eventually(self, what: str, look: Callable[[], Awaitable[Any]]) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if found := await look():
+                return found
+            await asyncio.sleep(0.05)
+        logs = "".join(f"== {log.name}\n{log.read_text()[-3000:]}\n" for log in self.folder.glob("*.log"))
+        kinds = "cloacinapackages,triggers.cloacina.io,workflowruns,deployments,jobs,pods"
+        seen = self.plane.kubectl("get", kinds, "-n", self.namespace, "-o", "yaml", "--show-managed-fields=false")
+        pytest.fail(f"waited {PATIENCE:g} s for {what}\n{seen[-9000:]}\n{logs}")
+
+    async def leads(self, name: str) -> None:
+        async def look() -> bool:
+            with suppress(OSError):
+                return "leads" in await asyncio.to_thread(self.ask, name, "/readyz")
+            return False
+
+        await self.eventually(f"{name} to lead", look)
+
+    async def package(self, code: str = WORKFLOW, triggers: tuple[str, ...] = ()) -> CloacinaPackage:
+        """A package whose archive was accepted before."""
+        data = archive(code, triggers=[declared(name) for name in triggers])
+        digest = await self.store.put_archive(data)
+        source = PackageSource(url="https://127.0.0.1:1/demo.cloacina")
+        made = await self.store.create(
+            CloacinaPackage(metadata=ObjectMeta(name="demo", namespace=self.namespace), spec=PackageSpec(source=source))
+        )
+        entries = tuple(TriggerEntry(name=name, workflow="demo", poll_interval="200ms") for name in triggers)
+        return await self.store.write_status(
+            made.with_status(
+                active=ActivePackage(digest=digest, version="1.0.0", since=datetime.now(timezone.utc)),
+                workflows=(WorkflowEntry(name="demo", tasks=("only",)),),
+                tasks=(TaskEntry(id="only"),),
+                triggers=entries,
+            )
+        )
+
+    async def sourced(self, **spec: Any) -> CloacinaPackage:
+        """A package of that spec, once its archive was accepted."""
+        ref = CloacinaPackage(metadata=ObjectMeta(name="demo", namespace=self.namespace), spec=PackageSpec(**spec))
+        await self.store.create(ref)
+
+        async def accepted() -> CloacinaPackage | None:
+            found = await self.store.get(CloacinaPackage, "demo", self.namespace)
+            return found if found is not None and found.status.active is not None else None
+
+        return await self.eventually("the archive to be accepted", accepted)  # type: ignore[no-any-return]  # as above
+
+    async def submit(self, name: str, package: CloacinaPackage, **spec: Any) -> WorkflowRun:
+        return await self.store.create(
+            WorkflowRun(
+                metadata=ObjectMeta(name=name, namespace=self.namespace),
+                spec=RunSpec(workflow="demo", package_ref=PackageReference(name=package.name), **spec),
+            )
+        )
+
+    async def ended(self, count: int) -> tuple[WorkflowRun, ...]:
+        async def look() -> Any:
+            runs = await self.store.list(WorkflowRun, self.namespace)
+            return runs if len(runs) == count and all(run.status.phase.finished for run in runs) else None
+
+        return await self.eventually(f"{count} runs to end", look)  # type: ignore[no-any-return]  # what look gives
+
+
+@pytest.fixture
+async def cluster(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Cluster]:
+    name = f"test-{os.urandom(4).hex()}"
+    control_plane.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
+    for account in ("cloacina-poller", "cloacina-run"):
+        control_plane.kubectl("create", "serviceaccount", account, "-n", name)
+    api = Api(find_access({"KUBECONFIG": str(control_plane.kubeconfig)}))
+    store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}&archives={name}")
+    made = Cluster(control_plane, name, api, store, tmp_path)
+    playing = asyncio.ensure_future(made.kubelet.play())
+    yield made
+    for operator in list(made.processes):
+        made.kill(operator)
+    playing.cancel()
+    await asyncio.wait({playing})
+    await store.close()
+    await api.close()
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+async def test_a_fire_makes_a_pod_that_runs(cluster: Cluster) -> None:
+    cluster.start("one")
+    await cluster.package(WORKFLOW + TRIGGER, ("inbox",))
+
+    (run,) = await cluster.ended(1)
+
+    assert (run.status.phase, run.spec.key) == (RunPhase.COMPLETED, "once")
+    assert run.status.pod_name is not None
+    assert run.status.pod_name.startswith(f"{run.name}-")
+
+    async def polling() -> Any:
+        package = await cluster.store.get(CloacinaPackage, "demo", cluster.namespace)
+        found = None if package is None else find(package.status.conditions, "Polling")
+        return found is not None and found.status.value == "True"
+
+    await cluster.eventually("the package to be polled", polling)
+    assert "cloacina_operator_runs_started_total 1.0" in cluster.ask("one", "/metrics")
+    assert cluster.ask("one", "/healthz") == "ok\n"
+
+
+async def test_the_leader_is_killed_and_the_other_goes_on(cluster: Cluster) -> None:
+    cluster.start("one")
+    await cluster.leads("one")
+    cluster.start("two")
+    package = await cluster.package()
+    await cluster.submit("before", package)
+    await cluster.ended(1)
+
+    cluster.kill("one")
+    await cluster.submit("between", package)
+    await cluster.leads("two")
+
+    runs = await cluster.ended(2)
+    assert [(run.name, run.status.phase, run.status.attempt) for run in runs] == [
+        ("before", RunPhase.COMPLETED, 1),
+        ("between", RunPhase.COMPLETED, 1),
+    ]
+
+
+async def test_two_leaders_are_harmless(cluster: Cluster) -> None:
+    for name in ("one", "two"):
+        cluster.start(name, CLOACINA_LEASE="-")
+        await cluster.leads(name)
+    package = await cluster.package(WORKFLOW + TRIGGER, ("inbox",))
+    for number in range(5):
+        await cluster.submit(f"by-hand-{number}", package)
+
+    runs = await cluster.ended(6)
+
+    assert {(run.status.phase, run.status.attempt, run.status.failures) for run in runs} == {(RunPhase.COMPLETED, 1, 0)}
+
+
+async def test_an_archive_comes_from_a_config_map(cluster: Cluster) -> None:
+    cluster.start("one")
+    (cluster.folder / "demo.cloacina").write_bytes(archive(WORKFLOW))
+    cluster.kubectl("create", "configmap", "shipped", f"--from-file=archive={cluster.folder}/demo.cloacina")
+
+    package = await cluster.sourced(source=PackageSource(config_map=ConfigMapSource(name="shipped", key="archive")))
+
+    await cluster.submit("by-hand", package)
+    (run,) = await cluster.ended(1)
+    assert run.status.phase is RunPhase.COMPLETED
+
+
+async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster) -> None:
+    asked: list[str | None] = []
+
+    async def private(request: web.Request) -> web.Response:
+        asked.append(request.headers.get("Authorization"))
+        if asked[-1] != "Bearer open-sesame":
+            raise web.HTTPUnauthorized
+        return web.Response(body=archive(WORKFLOW))
+
+    app = web.Application()
+    app.router.add_get("/demo.cloacina", private)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        cluster.start("one")
+        cluster.kubectl("create", "secret", "generic", "registry", "--from-literal=token=open-sesame")
+
+        package = await cluster.sourced(
+            source=PackageSource(url=f"http://127.0.0.1:{port}/demo.cloacina"),
+            secret_ref=SecretReference(name="registry"),
+        )
+
+        assert package.status.active is not None
+        assert set(asked) == {"Bearer open-sesame"}
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_is_deleted_while_no_operator_runs_goes_with_all_it_owns(cluster: Cluster) -> None:
+    cluster.start("one")
+    package = await cluster.package(WORKFLOW + TRIGGER, ("inbox",))
+    await cluster.ended(1)
+    cluster.kill("one")
+
+    await cluster.store.delete(package.ref)
+
+    async def gone() -> bool:
+        left = [
+            item
+            for path in ("/apis/apps/v1/namespaces/{}/deployments", "/apis/batch/v1/namespaces/{}/jobs",
+                         "/api/v1/namespaces/{}/pods", "/apis/cloacina.io/v1alpha1/namespaces/{}/triggers",
+                         "/apis/cloacina.io/v1alpha1/namespaces/{}/workflowruns")
+            for item in (await cluster.api.request("GET", path.format(cluster.namespace)))["items"]
+        ]  # fmt: skip
+        return not left
+
+    await cluster.eventually("everything to go", gone)
+
+
+async def test_the_operator_stops_when_asked(cluster: Cluster) -> None:
+    cluster.start("one")
+    await cluster.leads("one")
+
+    cluster.processes["one"].send_signal(signal.SIGTERM)
+
+    code = await asyncio.to_thread(cluster.processes["one"].wait, PATIENCE)
+    assert code == 0, (cluster.folder / "one.log").read_text()
+    cluster.start("two")
+    await cluster.leads("two")
