@@ -76,7 +76,12 @@ class Operator:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until ``stopping``, or until one of its parts ends, which raises what ended it."""
-        parts: list[Coroutine[Any, Any, Any]] = [self.jobs.run(), self._reconcile(), self._host(), stopping.wait()]
+        parts: list[Coroutine[Any, Any, Any]] = [
+            self.jobs.run(),
+            self._reconcile(),
+            self._host(stopping),
+            stopping.wait(),
+        ]
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -93,16 +98,19 @@ class Operator:
         log.info("everything was seen once; reconciling")
         await self._reconciler.run()
 
-    async def _host(self) -> None:
-        """kopf, which returns when a signal says to stop."""
-        namespace = self._settings.namespace
-        await kopf.operator(
+    async def _host(self, stopping: asyncio.Event) -> None:
+        """kopf, until cancelled. It takes the signals for itself and, when it stops, cancels every task that is younger
+        than it, also ours: so the signals are taken back, and it goes when all goes."""
+        namespace, older = self._settings.namespace, asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
             registry=handlers(self.queue),
             settings=quiet_settings(),
             standalone=True,  # a Lease decides who leads; peering freezes everybody where priorities are equal
             clusterwide=namespace is None,
             namespaces=() if namespace is None else (namespace,),
         )
+        obey(stopping)
+        await kopf.run_tasks(tasks, ignored=older)
 
 
 def handlers(queue: Queue) -> kopf.OperatorRegistry:
@@ -133,12 +141,17 @@ def quiet_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def serve(settings: ClusterSettings) -> int:
-    """Wait to lead, lead, and stop when asked to; returns the exit code."""
-    stopping = asyncio.Event()
+def obey(stopping: asyncio.Event) -> None:
+    """Have SIGTERM and SIGINT set ``stopping``."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+
+
+async def serve(settings: ClusterSettings) -> int:
+    """Wait to lead, lead, and stop when asked to; returns the exit code."""
+    stopping = asyncio.Event()
+    obey(stopping)
     api = Api(find_access(os.environ))
     lease = Lease(api, namespace=settings.own_namespace, name=settings.lease, me=settings.identity)
     web = Web(api=api, lease=lease if settings.elects else None)
