@@ -108,7 +108,11 @@ class Player:
             code = await process.wait()
         except asyncio.CancelledError:  # its pod was deleted
             process.terminate()
-            await process.wait()
+            try:
+                await asyncio.wait_for(process.wait(), pod["spec"]["terminationGracePeriodSeconds"])
+            except asyncio.TimeoutError:
+                process.kill()
+                await process.wait()
             raise
         await self.ends(pod, code, message=words.read_text() if words.exists() else "")
         return code
@@ -130,7 +134,8 @@ class Player:
                 await asyncio.sleep(0.1)
         finally:
             for task in playing.values():
-                task.cancel()
+                if not task.cancelling():
+                    task.cancel()
             if playing:
                 await asyncio.wait(playing.values())
 
