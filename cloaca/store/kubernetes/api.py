@@ -25,6 +25,7 @@ JSON_PATCH = "application/json-patch+json"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 NAMES_ONLY_EVENTS = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 CLOSED = "the store is closed: open it anew"
+_GOODBYE = 0.1  # seconds that TLS connections get to end; aiohttp closes them behind its own close()
 
 
 class Expired(Exception):
@@ -154,6 +155,7 @@ class Api:
     async def close(self) -> None:
         """Let go of the connections. Idempotent."""
         await self._session.close()
+        await asyncio.sleep(_GOODBYE)
 
 
 class _Again(Exception):

@@ -24,6 +24,7 @@ _LONGEST_EVENT = 8 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 _WATCHING = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=330)  # the server ends a watch before that
 _BACKOFFS = (0.1, 0.5, 1.0)  # seconds, where the server asks to come back later
+_GOODBYE = 0.1  # seconds that TLS connections get to end; aiohttp closes them behind its own close()
 
 
 class AccessError(CloacaError):
@@ -174,6 +175,7 @@ class Api:
     async def close(self) -> None:
         """Let go of every connection."""
         await self._session.close()
+        await asyncio.sleep(_GOODBYE)
 
     def _headers(self) -> dict[str, str]:
         token = self.access.token
