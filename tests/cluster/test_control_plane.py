@@ -10,10 +10,13 @@ from cluster import binaries
 from cluster.control_plane import ControlPlane
 from cluster.control_plane import control_plane as started
 
+from cloaca.resources import STORED_KINDS
+from cloaca.resources.meta import GROUP
+
 
 def test_it_serves_our_kinds(control_plane: ControlPlane) -> None:
     served = control_plane.kubectl("api-resources", "--api-group=cloacina.io", "-o", "name").split()
-    assert served == ["cloacinapackages.cloacina.io", "triggers.cloacina.io", "workflowruns.cloacina.io"]
+    assert served == sorted(f"{kind.PLURAL}.{GROUP}" for kind in STORED_KINDS)
 
 
 def test_a_token_is_its_service_account_and_may_do_nothing_yet(control_plane: ControlPlane, namespace: str) -> None:

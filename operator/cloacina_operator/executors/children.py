@@ -88,6 +88,7 @@ class Children:
         self._wanted: dict[Ref, set[str]] = {}  # package -> digests whose zygote is kept though nothing of it runs
         self._polling: dict[Ref, _Polling] = {}
         self._running: dict[Ref, _Running] = {}
+        self._draining = False
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -238,6 +239,8 @@ class Children:
         return sum(running.execution.ended_at is None for running in self._running.values()) < self.max_runs
 
     async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
+        if self._draining:
+            return  # the next start finds it as it is; begun now it would only be interrupted
         known = self._running.get(run.ref)
         if known is not None and known.execution.attempt >= attempt:
             return
@@ -299,7 +302,9 @@ class Children:
     # --- the end
 
     async def drain(self, seconds: float) -> None:
-        """Poll no more, and wait up to ``seconds`` for polls and runs; then interrupt the runs, to be resumed later."""
+        """Poll no more, start no run, and wait up to ``seconds`` for what is under way; then interrupt the runs, to be
+        resumed later."""
+        self._draining = True
         pollers = [polling.poller for polling in self._polling.values() if polling.poller is not None]
         runs = [running for running in self._running.values() if running.execution.ended_at is None]
         waiting = [asyncio.ensure_future(poller.drain(seconds)) for poller in pollers]
