@@ -88,10 +88,10 @@ class Writer:
 
     def _attempt(self, works: Sequence[Work[Any]], attempt: _Attempt) -> list[Outcome]:
         connection = self._session.connection()
-        with connection.pipeline():  # a statement is waited for only where somebody reads its rows
+        with connection.pipeline() as pipeline:  # a statement is waited for only where somebody reads its rows
             connection.execute(SQL["begin"])
-            before, attempt.transaction = _one(execute(connection, SQL["take_turn"], {}))
-            within = _Within(connection)
+            within = _Within(connection, pipeline)
+            before, attempt.transaction = _one(within.execute(SQL["take_turn"], {}))
             outcomes = [_outcome(work, within) for work in works]
             execute(connection, SQL["tell"], {"channel": self._channel, "before": before})
             attempt.outcomes = outcomes
@@ -129,11 +129,36 @@ class Writer:
 class _Within:
     """Where the works' statements run."""
 
-    def __init__(self, connection: Psycopg) -> None:
+    def __init__(self, connection: Psycopg, pipeline: psycopg.Pipeline) -> None:
         self._connection = connection
+        self._pipeline = pipeline
 
     def execute(self, statement: str, parameters: Mapping[str, Any], /) -> Cursor:
-        return execute(self._connection, statement, parameters)
+        return _Rows(execute(self._connection, statement, parameters), self._pipeline)
+
+
+class _Rows:
+    """What a statement gave, once somebody reads it.
+
+    Reads by a Sync, where psycopg would only flush: after a Sync the server counts the session as idle in its
+    transaction, and so ends that of a writer that was stopped there.
+    """
+
+    def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]], pipeline: psycopg.Pipeline) -> None:
+        self._cursor = cursor
+        self._pipeline = pipeline
+
+    def fetchone(self) -> Any:
+        self._arrive()
+        return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        self._arrive()
+        return self._cursor.fetchall()
+
+    def _arrive(self) -> None:
+        if self._cursor.pgresult is None:
+            self._pipeline.sync()
 
 
 def _outcome(work: Work[Any], within: _Within) -> Outcome:
@@ -143,8 +168,8 @@ def _outcome(work: Work[Any], within: _Within) -> Outcome:
         return None, refusal
 
 
-def _one(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
-    row = cursor.fetchone()
+def _one(cursor: Cursor) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = cursor.fetchone()
     if row is None:
         raise psycopg.OperationalError("a row that every store has is missing")
     return row
