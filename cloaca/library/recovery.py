@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -50,13 +50,15 @@ async def recover(
     config: DefaultRunnerConfig,
     workflows: Mapping[str, Workflow],
     resume: Resume,
+    may_resume: Callable[[WorkflowRun], Awaitable[bool]],
     still_wanted: Callable[[], bool],
     *,
     cron_too: bool,
 ) -> None:
     """Take over the runs of dead runners; those whose workflow this program has not stay for one that has it.
 
-    ``cron_too``: runs of cron schedules as well, whose turn comes at an interval of their own.
+    ``may_resume``: whether a run is for this runner to take, beyond that. ``cron_too``: runs of cron schedules as well,
+    whose turn comes at an interval of their own.
     """
     dead = await presence.dead()
     if not dead:
@@ -72,6 +74,9 @@ async def recover(
             continue
         if not still_wanted():
             return
+        if not await may_resume(run):
+            left.add(run.status.pod_name)
+            continue
         try:
             taken = await store.write_status(claimed(run, presence.name, config, datetime.now(timezone.utc)))
         except (Conflict, NotFound):  # another runner was faster, or the old one lives

@@ -269,6 +269,7 @@ class DefaultRunner:
                         self._config,
                         self._registry.workflows,
                         self._resume,
+                        self._triggers.may_resume,
                         self._is_open,
                         cron_too=cron_too,
                     )

@@ -191,6 +191,10 @@ class TriggerSchedules:
         row = await self._row(definition)
         if not row.spec.enabled or definition.workflow not in self._registry.workflows:
             return None
+        return await self._held(row)
+
+    async def _held(self, row: TriggerSchedule) -> TriggerSchedule | None:
+        """``row`` where this runner is the one that the trigger belongs to, or becomes it now; None: another one is."""
         if row.status.holder == self._presence.name:
             return row
         if row.status.holder is not None and await self._presence.is_alive(row.status.holder):
@@ -246,6 +250,20 @@ class TriggerSchedules:
             if made:
                 last = {"last_run": run.name, "sequence": sequence, "last_poll_at": datetime.now(timezone.utc)}
                 await self._note(definition, last)
+
+    async def may_resume(self, run: WorkflowRun) -> bool:
+        """Whether ``run``, which a dead runner left, is for this one: a trigger's, for whoever holds the trigger.
+
+        So all of them come to one runner, in which they take turns; two that recover at once would let them overlap.
+        They wait for a program that has the trigger, as a run does for one that has its workflow.
+        """
+        label = run.metadata.labels.get(TRIGGER_LABEL)
+        if label is None:
+            return True
+        definition = next((ours for name, ours in self._ours().items() if label_value(name) == label), None)
+        if definition is None:
+            return False
+        return definition.allow_concurrent or await self._held(await self._row(definition)) is not None
 
     def turn(self, run: WorkflowRun) -> AbstractAsyncContextManager[Any]:
         """What to hold while ``run`` is executed: runs of one trigger go one after the other, unless it allows more.

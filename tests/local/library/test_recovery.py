@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,10 +21,12 @@ from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.journal import RunLost, StoreJournal
 from cloaca.library.presence import Presence, is_gone, this_process
 from cloaca.library.recovery import claimed, recover
+from cloaca.library.triggers import TriggerSchedules
 from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.names import run_labels
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
 from cloaca.resources.schedules import SCHEDULE_LABEL, Runner
-from cloaca.store import open_store
+from cloaca.store import Store, open_store
 
 PROGRAM = """
 import sys, threading, cloaca
@@ -40,15 +44,14 @@ with cloaca.DefaultRunner(sys.argv[1]) as runner:
 
 
 @pytest.fixture
-def left_behind(tmp_path: Path) -> str:
+def left_behind(lasting: str) -> str:
     """A database whose program was killed inside the second task."""
-    file = str(tmp_path / "runs.db")
-    with subprocess.Popen([sys.executable, "-c", PROGRAM, file], stdout=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, lasting], stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == "second\n"
         program.send_signal(signal.SIGKILL)
         program.wait()
-    return file
+    return lasting
 
 
 class Resumed:
@@ -70,8 +73,8 @@ class Resumed:
                 self.ran.release()
 
 
-async def runs_of(file: str) -> list[WorkflowRun]:
-    store = await open_store(file)
+async def runs_of(url: str) -> list[WorkflowRun]:
+    store = await open_store(url)
     try:
         return list(await store.list(WorkflowRun))
     finally:
@@ -116,8 +119,7 @@ async def test_nothing_is_resumed_where_recovery_is_off(left_behind: str) -> Non
     assert {run.status.phase for run in await runs_of(left_behind)} == {RunPhase.RUNNING, RunPhase.COMPLETED}
 
 
-async def test_runs_of_a_runner_that_lives_are_left_alone(tmp_path: Path) -> None:
-    file = str(tmp_path / "runs.db")
+async def test_runs_of_a_runner_that_lives_are_left_alone(lasting: str) -> None:
     begun, go_on, ran = threading.Event(), threading.Event(), []
     with cloaca.WorkflowBuilder("w"):
 
@@ -127,11 +129,11 @@ async def test_runs_of_a_runner_that_lives_are_left_alone(tmp_path: Path) -> Non
             begun.set()
             assert go_on.wait(30)
 
-    with cloaca.DefaultRunner(file) as runner:
+    with cloaca.DefaultRunner(lasting) as runner:
         caller = threading.Thread(target=runner.execute, args=("w", {}))
         caller.start()
         assert begun.wait(20)
-        with cloaca.DefaultRunner(file) as other:
+        with cloaca.DefaultRunner(lasting) as other:
             assert len(other.list_cron_schedules()) == 0
         go_on.set()
         caller.join()
@@ -139,8 +141,8 @@ async def test_runs_of_a_runner_that_lives_are_left_alone(tmp_path: Path) -> Non
     assert ran == [1]
 
 
-async def test_a_stalled_owner_that_wakes_up_cannot_write(tmp_path: Path) -> None:
-    store = await open_store(str(tmp_path / "runs.db"))
+async def test_a_stalled_owner_that_wakes_up_cannot_write(lasting: str) -> None:
+    store = await open_store(lasting)
     try:
         run = await store.create(a_run(attempt=1, pod_name="runner-old"))
         stalled = StoreJournal(store, run, created=True)
@@ -163,8 +165,8 @@ class Clock:
         return self.seconds
 
 
-async def test_a_runner_without_a_sign_of_life_for_twenty_seconds_is_taken_for_dead(tmp_path: Path) -> None:
-    store, clock = await open_store(str(tmp_path / "runs.db")), Clock()
+async def test_a_runner_without_a_sign_of_life_for_twenty_seconds_is_taken_for_dead(lasting: str) -> None:
+    store, clock = await open_store(lasting), Clock()
     try:
         mine, other = Presence(store, clock), Presence(store)
         await mine.announce()
@@ -184,8 +186,8 @@ async def test_a_runner_without_a_sign_of_life_for_twenty_seconds_is_taken_for_d
         await store.close()
 
 
-async def test_runs_of_cron_schedules_wait_for_their_own_interval(tmp_path: Path) -> None:
-    store = await open_store(str(tmp_path / "runs.db"))
+async def test_runs_of_cron_schedules_wait_for_their_own_interval(lasting: str) -> None:
+    store = await open_store(lasting)
     try:
         dead, mine = "runner-dead", Presence(store)
         await store.create(
@@ -205,6 +207,7 @@ async def test_runs_of_cron_schedules_wait_for_their_own_interval(tmp_path: Path
                 DefaultRunnerConfig(),
                 active_registry().workflows,
                 lambda _, run: resumed.append(run.name),
+                anything,
                 lambda: True,
                 cron_too=cron_too,
             )
@@ -218,8 +221,102 @@ async def test_runs_of_cron_schedules_wait_for_their_own_interval(tmp_path: Path
         await store.close()
 
 
-def a_run(*, name: str = "run-1", cron: bool = False, age: timedelta = timedelta(0), **status: Any) -> WorkflowRun:
-    labels = {SCHEDULE_LABEL: "s"} if cron else {}
+class Interrupted:
+    """A store, in which ``interrupt`` happens right before the ``number``-th time that a run's status is written."""
+
+    def __init__(self, store: Store, number: int, interrupt: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._left = number
+        self._interrupt = interrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def write_status(self, obj: Any) -> Any:
+        if isinstance(obj, WorkflowRun):
+            self._left -= 1
+            if self._left == 0:
+                await self._interrupt()
+        return await self._store.write_status(obj)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("allow_concurrent", [False, True], ids=["one at a time", "several at once"])
+async def test_of_two_that_recover_at_once_one_takes_all_runs_of_a_trigger_that_forbids_overlap(
+    lasting: str, number: int, allow_concurrent: bool
+) -> None:
+    store, dead = await open_store(lasting), "runner-dead"
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="only")(lambda context: None)
+    cloaca.trigger(workflow="w", name="inbox", poll_interval="1h", allow_concurrent=allow_concurrent)(lambda: None)
+    try:
+        gone = this_process().model_copy(update={"pid": 1, "started": "0"})
+        await store.create(Runner(metadata=ObjectMeta(name=dead), spec=gone))
+        for name in ("fire-1", "fire-2", "fire-3"):
+            await store.create(a_run(name=name, trigger="inbox", attempt=1, pod_name=dead))
+
+        async def look(through: Store) -> list[str]:
+            presence, took = Presence(store), list[str]()
+            await presence.announce()
+            with ThreadPoolExecutor(1) as pool:
+                triggers = TriggerSchedules(store, active_registry(), presence, pool, never, never)
+                await recover(
+                    through,
+                    presence,
+                    DefaultRunnerConfig(),
+                    active_registry().workflows,
+                    lambda _, run: took.append(run.name),
+                    triggers.may_resume,
+                    lambda: True,
+                    cron_too=True,
+                )
+            return took
+
+        others: list[str] = []
+
+        async def other_looks() -> None:
+            others.extend(await look(store))
+
+        mine = await look(cast(Store, Interrupted(store, number, other_looks)))
+
+        assert sorted(mine + others) == ["fire-1", "fire-2", "fire-3"]
+        assert allow_concurrent or (mine, others) == (["fire-1", "fire-2", "fire-3"], [])
+        assert await Presence(store).dead() == ()
+    finally:
+        await store.close()
+
+
+async def test_a_run_that_a_trigger_fired_stays_for_a_program_that_has_the_trigger(lasting: str) -> None:
+    store, resumed = await open_store(lasting), threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="only")(lambda context: resumed.set())
+    try:
+        gone = this_process().model_copy(update={"pid": 1, "started": "0"})
+        await store.create(Runner(metadata=ObjectMeta(name="runner-dead"), spec=gone))
+        await store.create(a_run(trigger="inbox", attempt=1, pod_name="runner-dead"))
+    finally:
+        await store.close()
+    with cloaca.DefaultRunner(lasting):
+        pass
+    assert not resumed.is_set()
+
+    cloaca.trigger(workflow="w", name="inbox", poll_interval="1h")(cloaca.TriggerResult.skip)
+    with cloaca.DefaultRunner(lasting):
+        assert resumed.wait(20)
+
+
+async def anything(_: WorkflowRun) -> bool:
+    return True
+
+
+async def never(*_: Any) -> Any:
+    pytest.fail("nothing is fired here")
+
+
+def a_run(
+    *, name: str = "run-1", cron: bool = False, trigger: str | None = None, age: timedelta = timedelta(0), **status: Any
+) -> WorkflowRun:
+    labels = {**({SCHEDULE_LABEL: "s"} if cron else {}), **run_labels(trigger=trigger)}
     made = NOW - age
     return WorkflowRun(
         metadata=ObjectMeta(name=name, labels=labels, creation_timestamp=made),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,11 +76,10 @@ def test_a_schedule_can_be_changed_switched_and_deleted(runner: cloaca.DefaultRu
         runner.get_cron_schedule(schedule)
 
 
-def test_schedules_outlive_their_runner(tmp_path: Path, fired: threading.Semaphore) -> None:
-    file = str(tmp_path / "runs.db")
-    with cloaca.DefaultRunner(file) as runner:
+def test_schedules_outlive_their_runner(lasting: str, fired: threading.Semaphore) -> None:
+    with cloaca.DefaultRunner(lasting) as runner:
         schedule = runner.register_cron_workflow("tick", "0 2 * * *", "UTC")
-    with cloaca.DefaultRunner(file) as runner:
+    with cloaca.DefaultRunner(lasting) as runner:
         assert [entry["id"] for entry in runner.list_cron_schedules()] == [schedule]
 
 
@@ -138,19 +136,18 @@ def test_stats_count_what_ran_since(runner: cloaca.DefaultRunner, fired: threadi
     assert runner.get_cron_execution_stats(later)["total_executions"] == 0
 
 
-def test_two_runners_on_one_database_fire_each_time_once(tmp_path: Path, fired: threading.Semaphore) -> None:
-    file = str(tmp_path / "runs.db")
+def test_two_runners_on_one_database_fire_each_time_once(lasting: str, fired: threading.Semaphore) -> None:
     config = cloaca.DefaultRunnerConfig(cron_poll_interval_seconds=1)
     with (
-        cloaca.DefaultRunner.with_config(file, config) as one,
-        cloaca.DefaultRunner.with_config(file, config) as other,
+        cloaca.DefaultRunner.with_config(lasting, config) as one,
+        cloaca.DefaultRunner.with_config(lasting, config) as other,
     ):
         schedule = one.register_cron_workflow("tick", "* * * * * *", "UTC")
         for _ in range(3):
             assert fired.acquire(timeout=20)
         other.delete_cron_schedule(schedule)
 
-    with cloaca.DefaultRunner(file) as reader:
+    with cloaca.DefaultRunner(lasting) as reader:
         history = reader.get_cron_execution_history(schedule)
     times = [entry["scheduled_time"] for entry in history]
     assert len(times) == len(set(times))

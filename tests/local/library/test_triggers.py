@@ -7,7 +7,6 @@ import logging
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,8 +130,7 @@ def test_a_poll_that_fails_is_told_and_does_not_end_the_polling(caplog: pytest.L
     assert "trigger flaky: poll failed: TriggerResultError: the function returned str 'fire!'" in caplog.text
 
 
-def test_a_trigger_that_is_switched_off_is_not_polled_and_stays_off(tmp_path: Path) -> None:
-    file = str(tmp_path / "runs.db")
+def test_a_trigger_that_is_switched_off_is_not_polled_and_stays_off(lasting: str) -> None:
     workflow, beats, calls = Workflow(), Workflow("beat"), []
 
     @cloaca.trigger(workflow="beat", poll_interval="100ms")
@@ -144,10 +142,10 @@ def test_a_trigger_that_is_switched_off_is_not_polled_and_stays_off(tmp_path: Pa
         calls.append(1)
         return cloaca.TriggerResult.skip()
 
-    with cloaca.DefaultRunner(file) as runner:
+    with cloaca.DefaultRunner(lasting) as runner:
         runner.set_trigger_enabled("inbox", False)
         assert [entry["trigger_name"] for entry in runner.list_trigger_schedules(True)] == ["beat"]
-    with cloaca.DefaultRunner(file) as runner:
+    with cloaca.DefaultRunner(lasting) as runner:
         shown = runner.get_trigger_schedule("inbox")
         assert shown is not None
         assert not shown["enabled"]
@@ -166,8 +164,7 @@ def test_unknown_triggers_are_none_or_an_error() -> None:
             runner.set_trigger_enabled("nobody", True)
 
 
-def test_a_key_fires_once_over_all_polls_and_runners(tmp_path: Path) -> None:
-    file = str(tmp_path / "runs.db")
+def test_a_key_fires_once_over_all_polls_and_runners(lasting: str) -> None:
     workflow, polls = Workflow(), threading.Semaphore(0)
 
     @cloaca.trigger(workflow="ingest", poll_interval="100ms")
@@ -176,7 +173,7 @@ def test_a_key_fires_once_over_all_polls_and_runners(tmp_path: Path) -> None:
         return [cloaca.TriggerResult.fire({"file": name}, key=name) for name in ("a", "b")]
 
     for _ in range(2):
-        with cloaca.DefaultRunner(file):
+        with cloaca.DefaultRunner(lasting):
             for _ in range(2):
                 assert polls.acquire(timeout=20)
 
@@ -216,8 +213,7 @@ async def runs_in(url: str) -> int:
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["without keys", "with keys"])
-async def test_several_fires_of_one_poll_run_one_after_the_other_in_their_order(tmp_path: Path, keyed: bool) -> None:
-    file = str(tmp_path / "runs.db")
+async def test_several_fires_of_one_poll_run_one_after_the_other_in_their_order(lasting: str, keyed: bool) -> None:
     workflow, polls = InTurn(), []
 
     @cloaca.trigger(workflow="ingest", poll_interval="100ms")
@@ -233,7 +229,7 @@ async def test_several_fires_of_one_poll_run_one_after_the_other_in_their_order(
     def beats() -> Any:
         return cloaca.TriggerResult.fire()
 
-    with cloaca.DefaultRunner.with_config(file, cloaca.DefaultRunnerConfig(max_concurrent_tasks=8)):
+    with cloaca.DefaultRunner.with_config(lasting, cloaca.DefaultRunnerConfig(max_concurrent_tasks=8)):
         assert workflow.started.acquire(timeout=20)
         for _ in range(3):  # time passes in which the others would have started
             assert other.ran.acquire(timeout=20)
@@ -262,8 +258,7 @@ def test_several_fires_of_one_poll_run_at_the_same_time_where_the_trigger_allows
     assert (sorted(workflow.numbers), workflow.most) == ([0, 1, 2], 3)
 
 
-async def test_fires_that_wait_when_their_process_is_killed_run_one_after_the_other_in_the_next(tmp_path: Path) -> None:
-    file = str(tmp_path / "runs.db")
+async def test_fires_that_wait_when_their_process_is_killed_run_one_after_the_other_in_the_next(lasting: str) -> None:
     program = """
 import sys, threading, cloaca
 with cloaca.WorkflowBuilder("ingest"):
@@ -278,7 +273,7 @@ def inbox():
 with cloaca.DefaultRunner(sys.argv[1]):
     threading.Event().wait()
 """
-    with subprocess.Popen([sys.executable, "-c", program, file], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", program, lasting], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "yielded\n"
         process.kill()
@@ -288,7 +283,7 @@ with cloaca.DefaultRunner(sys.argv[1]):
     def inbox() -> Any:
         return cloaca.TriggerResult.skip()
 
-    with cloaca.DefaultRunner(file):
+    with cloaca.DefaultRunner(lasting):
         for _ in range(3):
             assert workflow.started.acquire(timeout=20)
             workflow.end.release()
@@ -298,8 +293,7 @@ with cloaca.DefaultRunner(sys.argv[1]):
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-async def test_what_stands_after_a_yield_runs_once_the_run_is_in_the_store(tmp_path: Path, is_async: bool) -> None:
-    file = str(tmp_path / "runs.db")
+async def test_what_stands_after_a_yield_runs_once_the_run_is_in_the_store(lasting: str, is_async: bool) -> None:
     workflow, stored, through = Workflow(), [], threading.Event()
 
     def a_fire(number: int) -> Any:
@@ -308,17 +302,17 @@ async def test_what_stands_after_a_yield_runs_once_the_run_is_in_the_store(tmp_p
     def inbox() -> Any:
         for number in range(3):
             yield a_fire(number)
-            stored.append(asyncio.run(runs_in(file)))
+            stored.append(asyncio.run(runs_in(lasting)))
         through.set()
 
     async def inbox_async() -> Any:
         for number in range(3):
             yield a_fire(number)
-            stored.append(await runs_in(file))
+            stored.append(await runs_in(lasting))
         through.set()
 
     cloaca.trigger(workflow="ingest", name="inbox", poll_interval="1s")(inbox_async if is_async else inbox)
-    with cloaca.DefaultRunner(file):
+    with cloaca.DefaultRunner(lasting):
         assert through.wait(20)
         for _ in range(3):
             assert workflow.ran.acquire(timeout=20)
