@@ -5,10 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import postgres_server
 import pytest
 
 from cloaca.resources import WorkflowRun
@@ -93,22 +91,6 @@ asyncio.run(main())
 
 COMMITS = 4  # the run is there; one for each task but the last; the end
 CHAIN = ("first", "second", "third")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[postgres_server.Server]:
-    """A server that writes through to the disk."""
-    made = postgres_server.own_server(fsync=True)
-    yield made
-    made.remove()
-
-
-@pytest.fixture(params=["sqlite file", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty store that outlives its processes."""
-    if request.param == "postgres":
-        return str(request.getfixturevalue("server").url())
-    return f"sqlite:///{tmp_path}/runs.db"
 
 
 def start(url: str, trace: Path, side: str = "never", number: int = 0) -> subprocess.CompletedProcess[str]:
