@@ -7,7 +7,6 @@ from typing import Any
 
 from cloaca.cli.files import FilesOption, read_files
 from cloaca.cli.kinds import full_name
-from cloaca.cli.running import absence_of_daemon, daemon_process
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound
@@ -21,7 +20,7 @@ ATTEMPTS = 20  # others write the same object meanwhile
 
 
 @command(app, "apply")
-def apply(session: Session, filename: FilesOption = None, namespace: NamespaceOption = "default") -> None:
+def apply(session: Session, filename: FilesOption = None, namespace: NamespaceOption = "") -> None:
     """Create or update objects from files.
 
     The spec becomes what the file says, labels and annotations are added to those that are there, status is left
@@ -36,8 +35,8 @@ def apply(session: Session, filename: FilesOption = None, namespace: NamespaceOp
         raise CloacaError("say what to apply: -f FILE, several times if there are several, or -f - for standard input")
     resources, faults = read_files(filename, namespace)
     session.with_store(lambda store: apply_all(store, resources, faults), make=True)
-    if daemon_process(session.home) is None:
-        remark(f"note: {absence_of_daemon(session.home)}")
+    if idle := session.place.idle():
+        remark(f"note: {idle}")
 
 
 async def apply_all(store: Store, resources: Sequence[Resource[Any, Any]], faults: Sequence[str] = ()) -> None:
@@ -53,7 +52,8 @@ async def apply_all(store: Store, resources: Sequence[Resource[Any, Any]], fault
 
 async def _conflicts_with(store: Store, resources: Sequence[Resource[Any, Any]]) -> list[str]:
     """What is wrong with ``resources`` beside what is in the store."""
-    there = {obj.ref: obj for kind in KINDS for obj in await store.list(kind)}
+    namespaces = {resource.metadata.namespace for resource in resources}
+    there = {obj.ref: obj for kind in KINDS for space in namespaces for obj in await store.list(kind, space)}
     faults = missing_references(resources, there.__contains__)
     for resource in resources:
         current = there.get(resource.ref)

@@ -37,7 +37,7 @@ class LogFormat(str, Enum):
     JSON = "json"
 
 
-@command(app, "daemon")
+@command(app, "daemon", anywhere=False)
 def daemon(
     session: Session,
     watch_dir: Annotated[
@@ -60,7 +60,7 @@ def daemon(
         raise CloacaError(f"the daemon is not installed here: {OPERATOR} is missing; install cloacina whole")
     sys.stdout.flush()
     sys.stderr.flush()
-    arguments = daemon_arguments(session.given_home, watch_dir or [], log_level, log_format)
+    arguments = daemon_arguments(session.wanted.home, watch_dir or [], log_level, log_format)
     os.execv(sys.executable, [sys.executable, *isolation(), "-m", HOST, *arguments])  # noqa: S606  # our own arguments
 
 

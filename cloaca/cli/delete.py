@@ -12,10 +12,10 @@ import typer
 
 from cloaca.cli.files import FilesOption, read_files
 from cloaca.cli.kinds import Kind, absence, selector_of, targets_of
+from cloaca.cli.place import Laptop, Place
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import CloacaError, Invalid
-from cloaca.home import Home
 from cloaca.resources import CloacinaPackage, Ref
 from cloaca.resources.meta import GROUP
 from cloaca.store import Store
@@ -35,7 +35,7 @@ def delete(
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="What is gone already is no error.")
     ] = False,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Delete objects, and everything that they own.
 
@@ -66,18 +66,18 @@ def delete(
             chosen = [obj.ref for kind in kinds for obj in await store.list(kind, namespace, labels)]
             if not chosen:
                 remark("No resources found.")
-        await _delete(store, session.home, chosen, {kind.KIND: kind for kind in kinds}, missing_ok=ignore_not_found)
+        await _delete(store, session.place, chosen, {kind.KIND: kind for kind in kinds}, missing_ok=ignore_not_found)
 
     session.with_store(work)
 
 
-async def _delete(store: Store, home: Home, refs: Sequence[Ref], kinds: dict[str, Kind], *, missing_ok: bool) -> None:
+async def _delete(store: Store, place: Place, refs: Sequence[Ref], kinds: dict[str, Kind], *, missing_ok: bool) -> None:
     missing = []
     for ref in refs:
         source = await _source_of(store, ref)
         if await store.delete(ref):
             say(f'{ref.kind.lower()}.{GROUP} "{ref.name}" deleted')
-            if source is not None and source.is_relative_to(home.packages) and source.exists():
+            if source is not None and _is_deployed_from(source, place):
                 remark(f"note: {source} is still there, so the daemon deploys it again: remove the file")
         elif ref.kind in kinds:
             missing.append(await absence(store, kinds[ref.kind], ref.name, ref.namespace))
@@ -85,6 +85,10 @@ async def _delete(store: Store, home: Home, refs: Sequence[Ref], kinds: dict[str
             missing.append(f"there is no {ref.kind} {ref.name!r} in namespace {ref.namespace!r}")
     if missing and not missing_ok:
         raise CloacaError("\n".join(missing))
+
+
+def _is_deployed_from(source: Path, place: Place) -> bool:
+    return isinstance(place, Laptop) and source.is_relative_to(place.home.packages) and source.exists()
 
 
 async def _source_of(store: Store, ref: Ref) -> Path | None:

@@ -14,10 +14,9 @@ from cloaca.cli.about_trigger import describe_trigger
 from cloaca.cli.get import Query, find
 from cloaca.cli.kinds import selector_of, targets_of
 from cloaca.cli.page import Page
-from cloaca.cli.running import absence_of_daemon, daemon_process
+from cloaca.cli.place import Laptop, Place
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.terminal import remark, say
-from cloaca.home import Home
 from cloaca.resources import CloacinaPackage, Resource, Trigger, WorkflowRun
 from cloaca.resources.names import PACKAGE_LABEL, TRIGGER_LABEL, label_value
 from cloaca.store import Store
@@ -32,7 +31,7 @@ def describe(
         list[str], typer.Argument(metavar="WHAT", help="KIND, KIND NAME… or KIND/NAME…", show_default=False)
     ],
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Only with these labels: a=b,c=d.")] = None,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Tell everything about objects: above all why they did or did not run.
 
@@ -50,16 +49,16 @@ def describe(
         if not found:
             remark(f"No resources found in {namespace} namespace.")
         for index, obj in enumerate(found):
-            say(*([""] if index else []), *await page_of(store, session.home, obj, datetime.now(timezone.utc)))
+            say(*([""] if index else []), *await page_of(store, session.place, obj, datetime.now(timezone.utc)))
 
     session.with_store(work)
 
 
-async def page_of(store: Store, home: Home, obj: Resource[Any, Any], now: datetime) -> Sequence[str]:
+async def page_of(store: Store, place: Place, obj: Resource[Any, Any], now: datetime) -> Sequence[str]:
     """The lines about one object."""
     page = Page(now)
     namespace = obj.metadata.namespace
-    waiting = absence_of_daemon(home) if daemon_process(home) is None else ""
+    waiting = place.idle()
     if isinstance(obj, CloacinaPackage):
         labels = {PACKAGE_LABEL: label_value(obj.name)}
         triggers = [t for t in await store.list(Trigger, namespace) if t.spec.package_ref.name == obj.name]
@@ -69,6 +68,6 @@ async def page_of(store: Store, home: Home, obj: Resource[Any, Any], now: dateti
         runs = await store.list(WorkflowRun, namespace, {TRIGGER_LABEL: label_value(obj.name)})
         describe_trigger(page, obj, runs, waiting)
     elif isinstance(obj, WorkflowRun):
-        log = home.run_log(obj.name, namespace)
-        describe_run(page, obj, log if log.exists() else None, waiting)
+        log = place.home.run_log(obj.name, namespace) if isinstance(place, Laptop) else None
+        describe_run(page, obj, log if log is not None and log.exists() else None, waiting)
     return page.lines

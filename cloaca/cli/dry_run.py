@@ -6,6 +6,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloaca.authoring.duration import parse_duration
 from cloaca.cli.kinds import existing
@@ -18,9 +19,13 @@ from cloaca.polling.messages import Ended, Fire, Request, Yielded
 from cloaca.polling.tick import intend, is_taken, second_name
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
+from cloaca.resources.names import COMPONENT_LABEL, PACKAGE_LABEL, label_value
 from cloaca.resources.run import TriggerReference
 from cloaca.resources.trigger import EffectiveSettings, FireIntent
 from cloaca.store import Store
+
+if TYPE_CHECKING:
+    from cloaca.store.kubernetes.store import KubernetesStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +78,42 @@ async def deployed(store: Store, name: str, namespace: str) -> Deployed:
     return Deployed(trigger=trigger, package=package, effective=effective)
 
 
-async def unpacked_from(store: Store, of: Deployed, folder: Path) -> Unpacked:
-    """The archive whose function the poller calls, as files in ``folder``."""
-    data = await store.get_archive(of.effective.digest)
+async def kept(store: Store, of: Deployed) -> bytes | None:
+    """The archive whose function the poller calls, from the store."""
+    return await store.get_archive(of.effective.digest)
+
+
+async def mounted(store: KubernetesStore, of: Deployed) -> bytes | None:
+    """The same from the ConfigMaps that the pods of the package mount: the store's own may be out of our reach."""
+    from cloaca.store.kubernetes.archives import of_pods
+
+    package = of.package
+    selector = f"{COMPONENT_LABEL}=archive,{PACKAGE_LABEL}={label_value(package.name)}"
+    path = f"/api/v1/namespaces/{package.metadata.namespace}/configmaps"
+    found, _ = await store.api.everything(path, {"labelSelector": selector})
+    return of_pods(of.effective.digest, found)
+
+
+def beyond(package: CloacinaPackage) -> list[str]:
+    """What a pod of the package has and a process here does not."""
+    template = (package.spec.pod_template or {}).get("spec", {})
+    containers = template.get("containers", [])
+    named = [entry["name"] for one in containers for entry in one.get("env", []) if "valueFrom" in entry]
+    sources = [
+        str(source.get(kind, {}).get("name"))
+        for one in containers
+        for source in one.get("envFrom", [])
+        for kind in ("secretRef", "configMapRef")
+        if kind in source
+    ]
+    volumes = [str(volume["name"]) for volume in template.get("volumes", [])]
+    lines = [f"variables with valueFrom: {', '.join(named)}"] if named else []
+    lines += [f"variables of {', '.join(sources)}"] if sources else []
+    return lines + ([f"volumes: {', '.join(volumes)}"] if volumes else [])
+
+
+async def unpacked_from(data: bytes | None, of: Deployed, folder: Path) -> Unpacked:
+    """The archive, as files in ``folder``. Raises CloacaError where there is none."""
     if data is None:
         raise CloacaError(f"the archive {of.effective.digest} is not in the store: deploy the package again")
     limits = Limits()

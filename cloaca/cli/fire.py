@@ -28,7 +28,7 @@ def fire(
     ] = None,
     key: Annotated[str | None, typer.Option(help="One run for this key, ever.", show_default=False)] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit code 1 if it fails.")] = False,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Fire a trigger by hand.
 
@@ -47,6 +47,6 @@ def fire(
 
     async def work(store: Store) -> None:
         seen = await existing(store, Trigger, name, namespace)
-        await report(store, session.home, await fire_trigger(store, seen, given, key), wait=wait)
+        await report(store, session.place, await fire_trigger(store, seen, given, key), wait=wait)
 
     session.with_store(work)

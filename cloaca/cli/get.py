@@ -51,7 +51,7 @@ def get(
     output: FormatOption = Format.TABLE,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, with a row for each change.")] = False,
     selector: Annotated[str | None, typer.Option("--selector", "-l", help="Only with these labels: a=b,c=d.")] = None,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="In every namespace.")] = False,
 ) -> None:
     """Show objects as a table, YAML or JSON.
@@ -75,6 +75,8 @@ def get(
     )
     if watch and len(kinds) > 1:
         raise CloacaError("-w follows one kind: ask for one, or use `cloaca watch` to see them all")
+    if all_namespaces:
+        session.namespace = None
     session.with_store(lambda store: follow(store, query, output) if watch else show(store, query, output))
 
 

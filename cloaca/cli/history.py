@@ -23,7 +23,7 @@ HEADS = ("AGE", "OUTCOME", "TOOK", "RUNS", "REASON")
 def history(
     session: Session,
     trigger: Annotated[str, typer.Argument(metavar="TRIGGER", help="Name of the Trigger.", show_default=False)],
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Show what the last polls of a trigger did, and why.
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from cloaca.cli.follow import time_taken
 from cloaca.cli.recent import newest_first
-from cloaca.cli.session import Session, command, commands
+from cloaca.cli.session import ScopeOption, Session, command, commands
 from cloaca.cli.tables import age, first_line
 from cloaca.resources import CloacinaPackage, Condition, ConditionStatus, Trigger, WorkflowRun
 from cloaca.resources.conditions import CONDITIONS
@@ -62,6 +62,7 @@ def watch(
     until_done: Annotated[
         bool, typer.Option("--until-done", help="End when every run has ended, instead of at Ctrl-C.")
     ] = False,
+    namespace: ScopeOption = None,
 ) -> None:
     """Watch packages, triggers and runs as they change.
 
@@ -74,23 +75,29 @@ def watch(
     def until(seen: Snapshot) -> bool:
         return until_done and all(run.status.phase.finished for run in seen.runs)
 
-    session.with_store(lambda store: live_view(store, Console(highlight=False), until), make=True)
+    scope = session.look_around(namespace)
+    session.with_store(lambda store: live_view(store, Console(highlight=False), until, scope), make=True)
 
 
-async def live_view(store: Store, console: Console, until: Callable[[Snapshot], bool]) -> Snapshot:
-    """Show the store on ``console`` until ``until`` is true of what is seen; returns that."""
+async def live_view(
+    store: Store, console: Console, until: Callable[[Snapshot], bool], namespace: str | None = None
+) -> Snapshot:
+    """Show the store on ``console`` until ``until`` is true of what is seen; returns that.
+
+    ``namespace`` None: all of them.
+    """
     if not console.is_terminal:
-        return await _follow(store, Lines(console), until)
+        return await _follow(store, Lines(console), until, namespace)
     with Live(console=console, auto_refresh=False, transient=False) as live:
-        return await _follow(store, _Picture(live), until)
+        return await _follow(store, _Picture(live), until, namespace)
 
 
-async def _follow(store: Store, view: View, until: Callable[[Snapshot], bool]) -> Snapshot:
+async def _follow(store: Store, view: View, until: Callable[[Snapshot], bool], namespace: str | None) -> Snapshot:
     async with store.changes() as changes:
         waiting: asyncio.Task[None] | None = None
         try:
             while True:
-                seen = await snapshot(store)
+                seen = await snapshot(store, namespace)
                 view.show(seen)
                 if until(seen):
                     return seen
@@ -110,12 +117,12 @@ async def _next(changes: AsyncIterator[object]) -> None:
     await changes.__anext__()
 
 
-async def snapshot(store: Store) -> Snapshot:
+async def snapshot(store: Store, namespace: str | None = None) -> Snapshot:
     """What there is now."""
     return Snapshot(
-        packages=await store.list(CloacinaPackage),
-        triggers=await store.list(Trigger),
-        runs=tuple(reversed(newest_first(await store.list(WorkflowRun)))),
+        packages=await store.list(CloacinaPackage, namespace),
+        triggers=await store.list(Trigger, namespace),
+        runs=tuple(reversed(newest_first(await store.list(WorkflowRun, namespace)))),
         now=datetime.now(timezone.utc),
     )
 

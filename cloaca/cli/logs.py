@@ -1,4 +1,4 @@
-"""The command ``logs``: what user code printed, out of the files of the home. Says where none is, and why."""
+"""The command ``logs``: what user code printed, from the files of the home or from pods. Says why there is none."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from cloaca.cli.about_run import run_summary
 from cloaca.cli.kinds import existing, kind_of
+from cloaca.cli.place import Cluster
 from cloaca.cli.running import absence_of_daemon, daemon_process
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.terminal import remark
@@ -33,11 +34,12 @@ def logs(
     what: Annotated[str, typer.Argument(metavar="RUN|package/NAME", help="Whose output.", show_default=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows, until the run ends.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, help="Only so many lines of the end.", show_default=False)] = None,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Show what a run or a package printed.
 
-    A run's log holds what its tasks printed, over all its attempts; a package's what its import and its polls did.
+    A run's log holds what its tasks printed, over all its attempts; a package's what its import and its polls did. On
+    a cluster it is that of their pods, for as long as those are there; --tail then is about the newest one.
 
     \b
     Example:
@@ -51,12 +53,22 @@ def logs(
     of_package = chosen is CloacinaPackage
     name = name if slash else what
 
+    place = session.place
+    if isinstance(place, Cluster):
+        from cloaca.cli import pod_logs  # needs an HTTP client, which a laptop need not have
+
+        whose = pod_logs.Whose(kind=chosen, name=name, namespace=namespace)
+        show = pod_logs.follow if follow else pod_logs.show
+        session.with_cluster(place, lambda store: show(store, whose, tail, _write))
+        return
+    home = place.home
+
     async def work(store: Store) -> None:
         if of_package:
-            path = await _package_log(store, session.home, name, namespace)
+            path = await _package_log(store, home, name, namespace)
             await _show(path, tail, _never if follow else None)
         else:
-            await _run_log(store, session.home, name, namespace, tail, follow=follow)
+            await _run_log(store, home, name, namespace, tail, follow=follow)
 
     session.with_store(work)
 

@@ -13,7 +13,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cloaca.cli.session import DebugOption, HomeOption, Session
+from cloaca.cli.place import Wanted
+from cloaca.cli.session import ContextOption, DebugOption, HomeOption, KubeconfigOption, KubernetesOption, Session
 from cloaca.errors import CloacaError
 
 
@@ -36,6 +37,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
     ),
     "Deploy and look": (
         Entry("daemon", "daemon", "Run the daemon: it deploys, polls and runs on this machine."),
+        Entry("deploy", "deploy", "Deploy an archive of this machine: here, or on a cluster."),
         Entry("status", "status", "Say whether a daemon runs, what there is, and what is not ready and why."),
         Entry("apply", "apply", "Create or update objects from files."),
         Entry("get", "get", "Show objects as a table, YAML or JSON."),
@@ -99,7 +101,14 @@ app = typer.Typer(
 
 
 @app.callback()
-def root(ctx: typer.Context, home: HomeOption = None, debug: DebugOption = False) -> None:
+def root(
+    ctx: typer.Context,
+    kube_context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+    kubernetes: KubernetesOption = False,
+    home: HomeOption = None,
+    debug: DebugOption = False,
+) -> None:
     """Workflows and the triggers that fire them: packed, deployed, polled, run.
 
     \b
@@ -108,7 +117,8 @@ def root(ctx: typer.Context, home: HomeOption = None, debug: DebugOption = False
       cloaca pack my-package
       cloaca daemon
     """
-    ctx.ensure_object(Session).hear(home, debug)
+    wanted = Wanted(home=home, kube_context=kube_context, kubeconfig=kubeconfig, kubernetes=kubernetes)
+    ctx.ensure_object(Session).hear(wanted, debug)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

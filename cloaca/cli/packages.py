@@ -25,7 +25,7 @@ from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
 app = commands()
 
 
-@command(app, "pack")
+@command(app, "pack", anywhere=False)
 def pack(
     session: Session,  # noqa: ARG001  # every command gets it
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="It has the pyproject.toml.")] = Path(),
@@ -67,7 +67,7 @@ class Checked:
         return "" if not self.reached else "fault" if self.faults else "ok"
 
 
-@command(app, "check")
+@command(app, "check", anywhere=False)
 def check(
     session: Session,  # noqa: ARG001  # every command gets it
     path: Annotated[Path, typer.Argument(metavar="ARCHIVE|FOLDER", help="A folder is packed first.")] = Path(),

@@ -6,17 +6,18 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from cloaca.cli import dry_run
 from cloaca.cli.child_process import LONGEST_LINE, child
+from cloaca.cli.place import Cluster
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.source import Unpacked, is_path, relative, unpacked
 from cloaca.cli.tables import took
@@ -32,6 +33,8 @@ from cloaca.resources.names import tick_run_name, trigger_object_name
 from cloaca.store import Store
 
 app = commands()
+
+S = TypeVar("S", bound=Store)
 
 DEFAULT_TIMEOUT = 60.0  # seconds
 _TRIGGER_WORDS = ("ctrig", "trigger", "triggers", "trigger.cloacina.io", "triggers.cloacina.io")
@@ -60,6 +63,15 @@ class Decision:
         return "Fire" if self.answer.fires else "Skip"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What a person wants otherwise than the Trigger has it; None: as it has it."""
+
+    config: dict[str, Any] | None
+    state: dict[str, Any] | None
+    timeout: float | None
+
+
 @command(app, "poll")
 def poll(
     session: Session,
@@ -81,13 +93,14 @@ def poll(
         float | None, typer.Option(min=0.1, help="Seconds, instead of the Trigger's, or 60.", show_default=False)
     ] = None,
     output: Annotated[PollFormat, typer.Option("--output", "-o", help="How to show it.")] = PollFormat.TEXT,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Call a trigger once and show what it decides; nothing is submitted.
 
     A generator is stopped at its first fire: what stands after that yield is for when the run exists. Whatever exists
     as a file or folder is a package. Anything else is a deployed Trigger: its function gets the config, the state and
-    the environment that its poller gives it, and each fire its verdict: would fire, deduplicated, blocked.
+    the environment that its poller gives it, and each fire its verdict: would fire, deduplicated, blocked. Of a Trigger
+    on a cluster the function is called on this machine, without the Secrets and volumes of its pods.
 
     \b
     Example:
@@ -99,7 +112,13 @@ def poll(
     kept = None if state is None else json_object(state, "--state")
     kind, slash, _ = what.partition("/")
     if (slash and kind in _TRIGGER_WORDS) or not is_path(what):
-        session.with_store(partial(_poll_deployed, what.rpartition("/")[2], namespace, given, kept, timeout, output))
+        place = session.place
+        overrides = Overrides(config=given, state=kept, timeout=timeout)
+        called = partial(_poll_deployed, what.rpartition("/")[2], namespace, overrides, output)
+        if isinstance(place, Cluster):
+            session.with_cluster(place, partial(called, dry_run.mounted))
+        else:
+            session.with_store(partial(called, dry_run.kept))
         return
     with unpacked(Path(what)) as package:
         entry = chosen_trigger(package, trigger)
@@ -113,24 +132,25 @@ def poll(
 async def _poll_deployed(
     name: str,
     namespace: str,
-    config: dict[str, Any] | None,
-    state: dict[str, Any] | None,
-    timeout: float | None,
+    overrides: Overrides,
     output: PollFormat,
-    store: Store,
+    archive: Callable[[S, dry_run.Deployed], Awaitable[bytes | None]],
+    store: S,
 ) -> None:
     of = await dry_run.deployed(store, name, namespace)
     with dry_run.scratch() as folder:
-        package = await dry_run.unpacked_from(store, of, Path(folder))
+        package = await dry_run.unpacked_from(await archive(store, of), of, Path(folder))
         entry = chosen_trigger(package, of.trigger.spec.name)
         request = of.request
         request = replace(
             request,
-            config=request.config if config is None else config,
-            state=request.state if state is None else state,
+            config=request.config if overrides.config is None else overrides.config,
+            state=request.state if overrides.state is None else overrides.state,
         )
-        decision = await decide(package, entry, request, timeout or of.timeout, of.environment)
+        decision = await decide(package, entry, request, overrides.timeout or of.timeout, of.environment)
         fires = await dry_run.verdicts(store, of, decision.answer)
+    if archive is dry_run.mounted and (missing := dry_run.beyond(of.package)):
+        remark(f"note: the call had not, what the poller's pod has: {'; '.join(missing)}")
     data = as_json(decision)
     for shown, one in zip(data["fires"], fires, strict=True):
         shown |= {"run": one.run, "verdict": one.verdict}

@@ -23,7 +23,7 @@ def replay(
     session: Session,
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run to repeat.", show_default=False)],
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run; exit code 1 if it fails.")] = False,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Run once more what a run was given.
 
@@ -41,7 +41,7 @@ def replay(
         if seen.spec.package_ref is None:
             raise CloacaError(f"run {name!r} is of a program in library mode: only that program can repeat it")
         created = await store.create(repetition(seen, secrets.token_hex(8)))
-        await report(store, session.home, Submitted(run=created, created=True), wait=wait)
+        await report(store, session.place, Submitted(run=created, created=True), wait=wait)
 
     session.with_store(work)
 

@@ -44,7 +44,7 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Of a package: follow the run; exit code 1 if it fails.")
     ] = False,
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Run a workflow: of a path here and now, or of a deployed package.
 
@@ -74,7 +74,7 @@ def run(
 
     async def work(store: Store) -> None:
         package = await existing(store, CloacinaPackage, name if deployed else what, namespace)
-        await report(store, session.home, await submit(store, package, workflow, given), wait=wait)
+        await report(store, session.place, await submit(store, package, workflow, given), wait=wait)
 
     session.with_store(work)
 

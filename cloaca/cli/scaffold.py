@@ -115,7 +115,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 IGNORED = "__pycache__/\n*.cloacina\n"
 
 
-@command(app, "new")
+@command(app, "new", anywhere=False)
 def new(
     session: Session,  # noqa: ARG001  # every command gets it
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, and of its folder.", show_default=False)],

@@ -1,4 +1,4 @@
-"""What every command gets: the home it works on, its store, and how it was called. Holds options, decides nothing."""
+"""What every command gets: the place it works on, its store, and how it was called. Holds options, decides nothing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import inspect
 import os
 import typing
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from cloaca.errors import CloacaError, StoreUnavailable
-from cloaca.home import VARIABLE, Home
+from cloaca.cli.place import Cluster, Laptop, Place, Wanted, choose
+from cloaca.errors import CloacaError
+from cloaca.home import VARIABLE
 
 if TYPE_CHECKING:
     from cloaca.store import Store
+    from cloaca.store.kubernetes.store import KubernetesStore
 
 T = TypeVar("T")
 
@@ -25,53 +27,94 @@ HomeOption = Annotated[
     Path | None,
     typer.Option(help=f"The daemon's home, instead of ${VARIABLE} or ~/.cloacina.", show_default=False),
 ]
+ContextOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kube-context",
+        metavar="NAME",
+        help="Work on the cluster of this context of the kubeconfig.",
+        show_default=False,
+    ),
+]
+KubeconfigOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Work on the cluster that this file names.", show_default=False),
+]
+KubernetesOption = Annotated[
+    bool, typer.Option("--kubernetes", help="Work on the cluster of the kubeconfig's current context.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Where to look.")]
+NamespaceOption = Annotated[
+    str,
+    typer.Option("--namespace", "-n", help="Where to look.", show_default="default; on a cluster the context's"),
+]
+ScopeOption = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="Where to look.", show_default="all; on a cluster the context's"),
+]
+
+CLUSTER_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "kube_context": (None, ContextOption),
+    "kubeconfig": (None, KubeconfigOption),
+    "kubernetes": (False, KubernetesOption),
+}
 
 
 @dataclass
 class Session:
     """One call of the command line. The options may stand before the command or after it."""
 
-    given_home: Path | None = None
+    wanted: Wanted = field(default_factory=Wanted)
     debug: bool = False
+    namespace: str | None = None  # None: every one
 
     @property
-    def home(self) -> Home:
-        """The home that was given, else that of the environment."""
-        return Home.find(self.given_home, os.environ)
+    def place(self) -> Place:
+        """What is worked on. Raises CloacaError where the options contradict each other."""
+        return choose(self.wanted, os.environ)
 
-    def hear(self, home: Path | None, debug: bool) -> None:
+    def hear(self, wanted: Wanted, debug: bool) -> None:
         """Take the options that stand at one place."""
-        self.given_home = home or self.given_home
+        self.wanted = wanted.over(self.wanted)
         self.debug = debug or self.debug
 
+    def look_in(self, namespace: str) -> str:
+        """The namespace to look into: the given one, or the usual one of the place."""
+        self.namespace = namespace or self.place.namespace
+        return self.namespace
+
+    def look_around(self, namespace: str | None) -> str | None:
+        """The namespace to look into, of a command that looks at a whole home: None, at all of them."""
+        place = self.place
+        self.namespace = namespace or (None if isinstance(place, Laptop) else place.namespace)
+        return self.namespace
+
     def with_store(self, work: Callable[[Store], Awaitable[T]], *, make: bool = False) -> T:
-        """What ``work`` returns, given the store of the home. ``make``: a home that is not there is made."""
+        """What ``work`` returns, given the store of the place. ``make``: a home that is not there is made."""
         import asyncio  # here, so that the help need not wait for it
 
         return asyncio.run(self._with_store(work, make=make))
 
     async def _with_store(self, work: Callable[[Store], Awaitable[T]], *, make: bool) -> T:
-        from cloaca.store import open_store
-
-        home = self.home
-        if not home.database.exists() and not make:
-            raise StoreUnavailable(
-                f"nothing was ever deployed in the home {home.root}: start `cloaca daemon` or apply something, "
-                f"or name another home with --home or ${VARIABLE}"
-            )
-        try:
-            home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"the home {home.root} cannot be made: {error.strerror or error}; name another one with --home"
-            ) from error
-        store = await open_store(str(home.database))
+        place = self.place
+        store = await (place.open(make=make) if isinstance(place, Laptop) else place.open(self.namespace))
         try:
             return await work(store)
         finally:
             await store.close()
+
+    def with_cluster(self, cluster: Cluster, work: Callable[[KubernetesStore], Awaitable[T]]) -> T:
+        """What ``work`` returns, given the store of ``cluster``, for what other stores do not have."""
+        import asyncio
+
+        async def opened() -> T:
+            store = await cluster.open(self.namespace)
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(opened())
 
 
 def commands() -> typer.Typer:
@@ -79,8 +122,13 @@ def commands() -> typer.Typer:
     return typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
 
 
-def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function, whose first argument is the Session, as the command ``name``, with the common options."""
+def command(
+    app: typer.Typer, name: str, *, anywhere: bool = True
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function, whose first argument is the Session, as the command ``name``, with the common options.
+
+    ``anywhere``: it works on a cluster too. Its ``namespace`` is the usual one of the place where none was given.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -88,7 +136,12 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Calla
             session = ctx.find_object(Session)
             if session is None:
                 raise CloacaError("cloaca was called in an odd way: start it with cloaca.cli.main.main()")
-            session.hear(home, debug)
+            cluster = {option: given.pop(option) for option in CLUSTER_OPTIONS if anywhere}
+            session.hear(Wanted(home=home, **cluster), debug)
+            if not anywhere and session.wanted.names_cluster:
+                raise CloacaError(f"`cloaca {name}` works on this machine: leave out what names a cluster")
+            if given.get("namespace") is not None:
+                given["namespace"] = session.look_in(given["namespace"])
             return function(session, **given)
 
         hints = typing.get_type_hints(function, include_extras=True)
@@ -97,6 +150,11 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Calla
         parameters = [
             inspect.Parameter("ctx", keyword, annotation=typer.Context),
             *(parameter.replace(kind=keyword, annotation=hints[parameter.name]) for parameter in own),
+            *(
+                inspect.Parameter(option, keyword, default=default, annotation=annotation)
+                for option, (default, annotation) in CLUSTER_OPTIONS.items()
+                if anywhere
+            ),
             inspect.Parameter("home", keyword, default=None, annotation=HomeOption),
             inspect.Parameter("debug", keyword, default=False, annotation=DebugOption),
         ]

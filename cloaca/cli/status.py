@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from cloaca import __version__
-from cloaca.cli.session import Session, command, commands
+from cloaca.cli.session import ScopeOption, Session, command, commands
 from cloaca.cli.terminal import BAD, GOOD, block, paint, say
 
 app = commands()
 
 
-@command(app, "version")
+@command(app, "version", anywhere=False)
 def version(session: Session) -> None:  # noqa: ARG001  # every command gets it
     """Show the version.
 
@@ -25,27 +26,33 @@ def version(session: Session) -> None:  # noqa: ARG001  # every command gets it
 
 
 @command(app, "status")
-def status(session: Session) -> None:
+def status(session: Session, namespace: ScopeOption = None) -> None:
     """Say whether a daemon runs, what there is, and what is not ready and why.
 
     \b
     Example:
       cloaca status
       cloaca status --home ./home
+      cloaca status --kube-context production -n team-a
     """
+    from cloaca.cli.place import Laptop
     from cloaca.cli.running import daemon_process
 
-    process = daemon_process(session.home)
-    running = paint(f"running, process {process}", GOOD) if process else paint("not running", BAD)
-    say(f"Daemon:     {running}{'' if process else ': start `cloaca daemon`'}")
-    say(f"Home:       {session.home.root}")
-    if process is None and not session.home.database.exists():
-        say("Store:      empty: nothing was ever deployed here")
-        return
-    say(*session.with_store(_overview))
+    place, scope = session.place, session.look_around(namespace)
+    if isinstance(place, Laptop):
+        process = daemon_process(place.home)
+        running = paint(f"running, process {process}", GOOD) if process else paint("not running", BAD)
+        say(f"Daemon:     {running}{'' if process else ': start `cloaca daemon`'}")
+        say(f"Home:       {place.home.root}")
+        if process is None and not place.home.database.exists():
+            say("Store:      empty: nothing was ever deployed here")
+            return
+    else:
+        say(f"Cluster:    {place.name}", f"Namespace:  {scope}")
+    say(*session.with_store(partial(_overview, scope)))
 
 
-async def _overview(store: Any) -> list[str]:
+async def _overview(namespace: str | None, store: Any) -> list[str]:
     """How many there are of each kind, and what is not as it should be."""
     from cloaca.cli.about_package import package_summary
     from cloaca.cli.about_run import run_summary
@@ -55,8 +62,8 @@ async def _overview(store: Any) -> list[str]:
     from cloaca.resources import CloacinaPackage, RunPhase, Trigger, WorkflowRun
     from cloaca.resources.conditions import TriggerCondition, find, is_true
 
-    packages, triggers = await store.list(CloacinaPackage), await store.list(Trigger)
-    runs = newest_first(await store.list(WorkflowRun))
+    packages, triggers = await store.list(CloacinaPackage, namespace), await store.list(Trigger, namespace)
+    runs = newest_first(await store.list(WorkflowRun, namespace))
     wrong: list[tuple[str, str]] = [
         (full_name(package.ref), package_summary(package))
         for package in packages

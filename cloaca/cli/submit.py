@@ -11,10 +11,9 @@ import typer
 
 from cloaca.cli.follow import follow_run, succeeded, verdict
 from cloaca.cli.kinds import full_name
-from cloaca.cli.running import absence_of_daemon, daemon_process
+from cloaca.cli.place import Place
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import AlreadyExists, CloacaError
-from cloaca.home import Home
 from cloaca.packages.nearest import did_you_mean
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.tick import is_taken, run_of, second_name
@@ -48,7 +47,7 @@ async def fire(store: Store, trigger: Trigger, context: Mapping[str, Any], key: 
     effective = trigger.status.effective
     if effective is None:
         said = find(trigger.status.conditions, "Ready")
-        why = said.message or said.reason if said else "the daemon has not looked at it yet"
+        why = said.message or said.reason if said else "nobody has looked at it yet"
         raise CloacaError(
             f"trigger {trigger.name!r} cannot be fired: {why}; see `cloaca describe ctrig {trigger.name}`"
         )
@@ -117,7 +116,7 @@ def active_of(package: CloacinaPackage) -> ActivePackage:
     """The archive that new runs use. Raises CloacaError where none was accepted yet."""
     if package.status.active is None:
         said = find(package.status.conditions, "Ready")
-        why = f"{said.reason}: {said.message}" if said else "the daemon has not looked at it yet"
+        why = f"{said.reason}: {said.message}" if said else "nobody has looked at it yet"
         raise CloacaError(f"package {package.name!r} has no accepted archive yet: {why}")
     return package.status.active
 
@@ -135,7 +134,7 @@ def chosen_workflow(known: list[str], wanted: str | None, whose: str) -> str:
     return wanted
 
 
-async def report(store: Store, home: Home, submitted: Submitted, *, wait: bool) -> None:
+async def report(store: Store, place: Place, submitted: Submitted, *, wait: bool) -> None:
     """Say what was made, and with ``wait`` how it goes on. Raises typer.Exit where it does not succeed."""
     run = submitted.run
     if submitted.created:
@@ -143,8 +142,8 @@ async def report(store: Store, home: Home, submitted: Submitted, *, wait: bool) 
     else:
         said = f"key {run.spec.key!r} was fired before: deduplicated by run {run.name} ({run.status.phase.value})"
         say(f"{full_name(run.ref)} unchanged: {said}")
-    if not run.status.phase.finished and daemon_process(home) is None:
-        remark(f"note: {absence_of_daemon(home)}")
+    if not run.status.phase.finished and (idle := place.idle()):
+        remark(f"note: {idle}")
     if not wait:
         return
     ended = await follow_run(store, run.ref, say)

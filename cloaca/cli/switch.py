@@ -22,7 +22,7 @@ WhatArgument = Annotated[list[str], typer.Argument(metavar="WHAT", help="KIND NA
 
 
 @command(app, "suspend")
-def suspend(session: Session, what: WhatArgument, namespace: NamespaceOption = "default") -> None:
+def suspend(session: Session, what: WhatArgument, namespace: NamespaceOption = "") -> None:
     """Stop polling a trigger or a package; runs that exist finish.
 
     \b
@@ -34,7 +34,7 @@ def suspend(session: Session, what: WhatArgument, namespace: NamespaceOption = "
 
 
 @command(app, "resume")
-def resume(session: Session, what: WhatArgument, namespace: NamespaceOption = "default") -> None:
+def resume(session: Session, what: WhatArgument, namespace: NamespaceOption = "") -> None:
     """Poll a trigger or a package again.
 
     \b
@@ -71,7 +71,7 @@ def _switch(session: Session, what: list[str], namespace: str, *, suspend: bool)
 def cancel(
     session: Session,
     run: Annotated[list[str], typer.Argument(metavar="RUN", help="Names of runs.", show_default=False)],
-    namespace: NamespaceOption = "default",
+    namespace: NamespaceOption = "",
 ) -> None:
     """Cancel a run.
 

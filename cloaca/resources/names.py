@@ -32,8 +32,15 @@ DIGEST_ANNOTATION = "cloacina.io/digest"
 ATTEMPT_ANNOTATION = "cloacina.io/attempt"
 """On the Job of a run: which attempt it is."""
 
+MAIN_CONTAINER = "main"
+"""The container of a pod that runs the package's code; a podTemplate adds to it under this name."""
+
 CLUSTER_PACKAGE_LIMIT = 39
 """Characters of a package's name on a cluster: longer, and the name of a poller's pod no longer holds it whole."""
+
+FOLDER_LABEL = "cloacina.io/managed-by"
+"""On a CloacinaPackage: that a folder declares it, and no person."""
+FOLDER = "folder"
 
 TRIGGER_UID_LABEL = "cloacina.io/trigger-uid"
 """On ledgers: the uid of the trigger whose keys they hold."""

@@ -54,7 +54,7 @@ class PackageSource(Schema):
     url: str | None = Field(default=None, max_length=2048, pattern=SOURCE_URL)
     """Pull from here: http(s), s3, gs or oci; file in the local daemon only. Credentials go into secretRef."""
     config_map: ConfigMapSource | None = None
-    """Read from a ConfigMap, for archives of less than 1 MiB."""
+    """Read from a ConfigMap, or several where it does not fit into one; `cloaca deploy` makes them."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> PackageSource:

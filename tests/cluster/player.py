@@ -13,10 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cloacina_operator.core.manifests import ARCHIVE_PATH, ARCHIVE_VOLUME, MAIN
+from cloacina_operator.core.manifests import ARCHIVE_PATH, ARCHIVE_VOLUME
 from cloacina_operator.executors.api import Api
 
 from cloaca.errors import NotFound
+from cloaca.resources.names import MAIN_CONTAINER
 
 Object = dict[str, Any]
 
@@ -47,7 +48,7 @@ class Player:
 
     async def report(self, pod: Object, phase: str, container: Object | None = None, **status: Any) -> None:
         """Write the status of a pod, as a kubelet does."""
-        state = {"name": MAIN, "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0}
+        state = {"name": MAIN_CONTAINER, "image": "i", "imageID": "", "ready": phase == "Running", "restartCount": 0}
         reported = {
             "phase": phase,
             "startTime": "2026-03-28T09:00:00Z",
@@ -88,7 +89,7 @@ class Player:
             if volume["name"] == ARCHIVE_VOLUME:
                 for source in volume["projected"]["sources"]:
                     await self._mount(source["configMap"], archive)
-        container = next(c for c in pod["spec"]["containers"] if c["name"] == MAIN)
+        container = next(c for c in pod["spec"]["containers"] if c["name"] == MAIN_CONTAINER)
         arguments = [str(archive) if word == ARCHIVE_PATH else word for word in container["args"]]
         await self.runs(pod)
         process = await asyncio.create_subprocess_exec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -78,7 +79,7 @@ class Api:
             async with self._session.request(
                 method,
                 f"{self.server.url}{path}",
-                data=data,
+                data=None if data is None else io.BytesIO(data),  # aiohttp warns of bytes over 1 MiB
                 params=params,
                 headers=await self._authorized(headers),
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT),
@@ -137,6 +138,27 @@ class Api:
         except _Again as again:
             raise again.error from again.__cause__
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+            self._open()
+            raise self._away(error) from error
+
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The answer as it comes, such as a log that is followed; may be silent for long. Raises as ``request``."""
+        self._open()
+        self.requests += 1
+        try:
+            async with self._session.get(
+                f"{self.server.url}{path}",
+                params=params,
+                headers=await self._authorized({}),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT),
+            ) as answer:
+                if answer.status >= 400:
+                    raise _refused(answer.status, await answer.read(), path, None)
+                async for piece in answer.content.iter_any():
+                    yield piece
+        except _Again as again:
+            raise again.error from again.__cause__
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             self._open()
             raise self._away(error) from error
 

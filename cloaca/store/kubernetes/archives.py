@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cloaca.errors import StoreUnavailable
+from cloaca.resources import names
 
 PART_BYTES = 900 * 1024
 """Of one ConfigMap, which may have 1 MiB; base64 counts only on the way."""
@@ -36,22 +37,26 @@ def source_part(name: str, part: int) -> str:
 
 
 def parts(data: bytes) -> list[dict[str, Any]]:
-    """The ConfigMaps that hold ``data``; one at least."""
+    """The ConfigMaps of the store that hold ``data``; one at least."""
     digest = digest_of(data)
-    pieces = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)] or [b""]
+    cut = pieces(data, digest, KEY)
+    for number, piece in enumerate(cut):
+        piece["metadata"] |= {"name": part_name(digest, number), "labels": {PART_LABEL: str(number)}}
+    return cut
+
+
+def pieces(data: bytes, digest: str, key: str) -> list[dict[str, Any]]:
+    """``data`` as ConfigMaps that nobody has named yet; one at least."""
+    cut = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)] or [b""]
     return [
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {
-                "name": part_name(digest, number),
-                "labels": {PART_LABEL: str(number)},
-                "annotations": {DIGEST_ANNOTATION: digest, PARTS_ANNOTATION: str(len(pieces))},
-            },
+            "metadata": {"annotations": {DIGEST_ANNOTATION: digest, PARTS_ANNOTATION: str(len(cut))}},
             "immutable": True,
-            "binaryData": {KEY: base64.b64encode(piece).decode()},
+            "binaryData": {key: base64.b64encode(piece).decode()},
         }
-        for number, piece in enumerate(pieces)
+        for piece in cut
     ]
 
 
@@ -61,6 +66,14 @@ def count(first: dict[str, Any]) -> int:
     return int(said) if said.isdigit() else 1
 
 
+def of_pods(digest: str, found: Sequence[dict[str, Any]]) -> bytes | None:
+    """The archive among the ConfigMaps that pods of a package mount; None: it is not there, or not whole."""
+    ours = [one for one in found if (one["metadata"].get("annotations") or {}).get(names.DIGEST_ANNOTATION) == digest]
+    ours.sort(key=lambda one: str(one["metadata"]["name"]))
+    data = b"".join(base64.b64decode(piece) for one in ours for piece in (one.get("binaryData") or {}).values())
+    return data if digest_of(data) == digest else None
+
+
 def joined(digest: str, found: Sequence[dict[str, Any]]) -> bytes:
     """The archive, from its parts in order. Raises StoreUnavailable where they are not what was put there."""
     try:
@@ -68,6 +81,6 @@ def joined(digest: str, found: Sequence[dict[str, Any]]) -> bytes:
     except binascii.Error:
         data = None
     if data is None or digest_of(data) != digest:
-        names = ", ".join(f"{part['metadata']['namespace']}/{part['metadata']['name']}" for part in found)
-        raise StoreUnavailable(f"the archive {digest} is damaged: delete the ConfigMaps {names}: it is fetched anew")
+        listed = ", ".join(f"{part['metadata']['namespace']}/{part['metadata']['name']}" for part in found)
+        raise StoreUnavailable(f"the archive {digest} is damaged: delete the ConfigMaps {listed}: it is fetched anew")
     return data

@@ -8,7 +8,7 @@ import os
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -69,11 +69,13 @@ def parse_url(url: str) -> KubernetesUrl:
 
 def find_server(wanted: KubernetesUrl, environment: Mapping[str, str], pod: Path = POD) -> Server:
     """The API server of ``wanted``. Raises StoreUnavailable."""
-    named = environment.get("KUBECONFIG", "").split(os.pathsep)[0]
-    path = wanted.kubeconfig or (Path(named) if named else None)
-    if path is None and (pod / "token").exists() and "KUBERNETES_SERVICE_HOST" in environment:
+    named = [Path(path) for path in environment.get("KUBECONFIG", "").split(os.pathsep) if path]
+    if wanted.kubeconfig is not None:
+        named = [wanted.kubeconfig]
+    in_pod = (pod / "token").exists() and "KUBERNETES_SERVICE_HOST" in environment
+    if not named and wanted.context is None and in_pod:
         return _of_pod(environment, pod)
-    return _of_kubeconfig(path or Path.home() / ".kube" / "config", wanted.context)
+    return _of_kubeconfig(named or [Path.home() / ".kube" / "config"], wanted.context)
 
 
 def _of_pod(environment: Mapping[str, str], pod: Path) -> Server:
@@ -87,7 +89,29 @@ def _of_pod(environment: Mapping[str, str], pod: Path) -> Server:
     )
 
 
-def _of_kubeconfig(path: Path, context: str | None) -> Server:
+def _of_kubeconfig(paths: Sequence[Path], context: str | None) -> Server:
+    """Of several files, as kubectl has it: what an earlier one says holds, and those that are missing are skipped."""
+    there = [path for path in paths if path.exists()] or paths[:1]
+    documents = {path: _document(path) for path in there}
+    current = (document.get("current-context") for document in documents.values())
+    chosen = context or next((name for name in current if name), None)
+    if not chosen:
+        listed = ", ".join(map(str, there))
+        raise StoreUnavailable(f"{listed} has no current-context: choose one with `kubectl config use-context`")
+    _, found = _named(documents, "contexts", chosen, "context")
+    base, cluster = _named(documents, "clusters", found.get("cluster"), "cluster")
+    user_path, user = _named(documents, "users", found["user"], "user") if found.get("user") else (base, {})
+    url = str(cluster.get("server", "")).rstrip("/")
+    return Server(
+        url=url,
+        namespace=found.get("namespace") or DEFAULT_NAMESPACE,
+        tls=_tls(cluster, base.parent, user, user_path.parent) if url.startswith("https:") else None,
+        token=_token(user, user_path),
+        slow_token=bool(user.get("exec")),
+    )
+
+
+def _document(path: Path) -> Mapping[str, Any]:
     try:
         config = next(iter(read(path.read_text())), None)
     except (OSError, UnicodeDecodeError) as error:
@@ -97,37 +121,31 @@ def _of_kubeconfig(path: Path, context: str | None) -> Server:
     document = None if config is None or config.faults else config.value
     if not isinstance(document, dict):
         raise StoreUnavailable(f"{path} is no kubeconfig: it must be one YAML document, an object")
-    chosen = context or document.get("current-context")
-    if not chosen:
-        raise StoreUnavailable(f"{path} has no current-context: choose one with `kubectl config use-context`")
-    found = _named(document, "contexts", chosen, path).get("context") or {}
-    cluster = _named(document, "clusters", found.get("cluster"), path).get("cluster") or {}
-    user = _named(document, "users", found.get("user"), path).get("user") or {} if found.get("user") else {}
-    url = str(cluster.get("server", "")).rstrip("/")
-    return Server(
-        url=url,
-        namespace=found.get("namespace") or DEFAULT_NAMESPACE,
-        tls=_tls(cluster, user, path.parent) if url.startswith("https:") else None,
-        token=_token(user, path),
-        slow_token=bool(user.get("exec")),
-    )
+    return document
 
 
-def _named(document: Mapping[str, Any], group: str, name: Any, path: Path) -> Mapping[str, Any]:
-    for entry in document.get(group) or ():
-        if isinstance(entry, dict) and entry.get("name") == name:
-            return entry
-    raise StoreUnavailable(f"{path}: {group} has no {name!r}: see `kubectl config view`")
+def _named(
+    documents: Mapping[Path, Mapping[str, Any]], group: str, name: Any, entry: str
+) -> tuple[Path, Mapping[str, Any]]:
+    """(file that says it, what it says). Raises StoreUnavailable, which says what there is."""
+    known: list[str] = []
+    for path, document in documents.items():
+        for one in document.get(group) or ():
+            if isinstance(one, dict) and one.get("name") == name:
+                return path, one.get(entry) or {}
+            known += [str(one.get("name"))] if isinstance(one, dict) else []
+    listed = ", ".join(map(str, documents))
+    raise StoreUnavailable(f"{listed}: {group} has no {name!r}, but {', '.join(known) or 'none at all'}")
 
 
-def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], base: Path) -> ssl.SSLContext:
+def _tls(cluster: Mapping[str, Any], base: Path, user: Mapping[str, Any], user_base: Path) -> ssl.SSLContext:
     authority = _bytes(cluster, "certificate-authority", base)
     try:
         context = ssl.create_default_context(cadata=None if authority is None else authority.decode())
         if cluster.get("insecure-skip-tls-verify"):  # the person's own kubeconfig says so
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        certificate, key = _bytes(user, "client-certificate", base), _bytes(user, "client-key", base)
+        certificate, key = _bytes(user, "client-certificate", user_base), _bytes(user, "client-key", user_base)
         if certificate is not None and key is not None:
             with NamedTemporaryFile() as file:  # ssl reads files only; this one is ours alone and gone at once
                 file.write(certificate + b"\n" + key)

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cloaca.resources import CloacinaPackage, ObjectMeta
-from cloaca.resources.names import object_name
+from cloaca.resources.names import FOLDER, FOLDER_LABEL, object_name
 from cloaca.resources.package import PackageSource, PackageSpec
 
 SUFFIX = ".cloacina"
-
-FOLDER_LABEL = "cloacina.io/managed-by"
-FOLDER = "folder"
 
 _SEMVER = re.compile(
     r"(?P<major>[0-9]+)\.(?P<minor>[0-9]+)\.(?P<patch>[0-9]+)(-(?P<pre>[0-9A-Za-z.-]+))?(\+[0-9A-Za-z.-]+)?"

@@ -14,6 +14,7 @@ from cloaca.resources.names import (
     ATTEMPT_ANNOTATION,
     COMPONENT_LABEL,
     DIGEST_ANNOTATION,
+    MAIN_CONTAINER,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     PACKAGE_LABEL,
@@ -27,8 +28,6 @@ from cloacina_operator.core.merge import merged
 
 Manifest = dict[str, Any]
 
-MAIN = "main"
-"""The container that runs the package's code; a podTemplate adds to it under this name."""
 ARCHIVE_VOLUME = "cloacina-archive"
 ARCHIVE_PATH = "/cloacina/archive"
 SCRATCH_VOLUME = "cloacina-tmp"
@@ -248,7 +247,7 @@ def _pod(
             ),
             "containers": [
                 {
-                    "name": MAIN,
+                    "name": MAIN_CONTAINER,
                     "image": package.spec.image or settings.image,
                     "imagePullPolicy": settings.image_pull_policy,
                     "env": [{"name": "HOME", "value": SCRATCH_PATH}],
@@ -271,7 +270,7 @@ def _pod(
             "automountServiceAccountToken": account is not None,
             "containers": [
                 {
-                    "name": MAIN,
+                    "name": MAIN_CONTAINER,
                     "command": ["python", "-m"],
                     "args": arguments,
                     "env": [

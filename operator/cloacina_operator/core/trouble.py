@@ -11,8 +11,7 @@ from typing import Any
 
 from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.resources.conditions import PodReason
-from cloaca.resources.names import ATTEMPT_ANNOTATION
-from cloacina_operator.core.manifests import MAIN
+from cloaca.resources.names import ATTEMPT_ANNOTATION, MAIN_CONTAINER
 from cloacina_operator.core.packages import Hindrance
 from cloacina_operator.core.runs import Execution
 
@@ -106,7 +105,7 @@ def last_words(pod: Object) -> tuple[bool, str, Hindrance | None]:
         return False, "", of_pod(pod)
     for container in _containers(pod.get("status", {})):
         terminated = container.get("state", {}).get("terminated") or {}
-        if container["name"] == MAIN and terminated.get("message"):
+        if container["name"] == MAIN_CONTAINER and terminated.get("message"):
             return True, str(terminated["message"]), None
     return True, "", _of_ended(pod)
 
@@ -135,9 +134,9 @@ def _of_ended(pod: Object) -> Hindrance:
     if why == "DeadlineExceeded":
         return Hindrance(reason=PodReason.DEADLINE_EXCEEDED, message=f"pod {name!r} ran too long and was ended: {said}")
     terminated = _main_end(pod)
-    where = f"container {MAIN!r} of pod {name!r}"
+    where = f"container {MAIN_CONTAINER!r} of pod {name!r}"
     if terminated.get("reason") == "OOMKilled":
-        return _out_of_memory(where, pod, MAIN)
+        return _out_of_memory(where, pod, MAIN_CONTAINER)
     if why in ("NodeLost", "NodeAffinity", "NodeShutdown", "Terminated", "Shutdown"):
         return Hindrance(reason=PodReason.EVICTED, message=f"pod {name!r} lost its node ({why}): {said}")
     if terminated:
@@ -189,7 +188,7 @@ def _disrupted(status: Object) -> str:
 
 def _main_end(pod: Object) -> Object:
     for container in _containers(pod.get("status", {})):
-        if container["name"] == MAIN:
+        if container["name"] == MAIN_CONTAINER:
             return container.get("state", {}).get("terminated") or {}
     return {}
 

@@ -13,8 +13,9 @@ from watchfiles import awatch
 from cloaca.errors import AlreadyExists, Conflict, NotFound, PackageError, StoreUnavailable
 from cloaca.packages.archive import Limits, read_archive
 from cloaca.resources import CloacinaPackage
+from cloaca.resources.names import FOLDER, FOLDER_LABEL
 from cloaca.store import Store
-from cloacina_operator.core.folder import FOLDER, FOLDER_LABEL, SUFFIX, ArchiveFile, desired, difference
+from cloacina_operator.core.folder import SUFFIX, ArchiveFile, desired, difference
 
 log = logging.getLogger("cloacina.folder")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,27 @@ def test_an_account_that_a_package_brings_along_is_held_to_the_same(scene: Scene
     own.patch_status("crun", "alpha-1", s.namespace, {"message": "mine"})
     with pytest.raises(Refused, match="only the pod of run alpha-b-1 may write its status, not pod alpha-1-yyyyy"):
         own.patch_status("crun", "alpha-b-1", s.namespace, {"message": "not mine"})
+
+
+@pytest.mark.parametrize(
+    ("role", "may"),
+    [("edit", {"create", "patch", "delete", "get", "list"}), ("view", {"get", "list"})],
+    ids=["edit", "view"],
+)
+def test_people_have_the_rights_of_their_namespace_over_our_kinds(scene: Scene, role: str, may: set[str]) -> None:
+    s, person = scene, f"person-who-may-{role}"
+    s.admin("create", "rolebinding", person, "-n", s.namespace, f"--clusterrole={role}", f"--user={person}")
+    s.admin("wait", "--for=create", f"clusterrole/cloacina-{role}")
+
+    def can(verb: str, what: str) -> bool:
+        with suppress(Refused):  # exit code 1 where the answer is no
+            return s.admin("auth", "can-i", verb, *what.split(), "-n", s.namespace, "--as", person).startswith("yes")
+        return False
+
+    for kind in ("cloacinapackages", "triggers.cloacina.io", "workflowruns"):
+        assert {verb for verb in ("create", "patch", "delete", "get", "list") if can(verb, kind)} == may
+        assert not can("patch", f"{kind} --subresource=status")
+    assert not can("update", "triggerledgers")
 
 
 def test_the_operator_reads_the_secrets_that_are_named_and_no_other(scene: Scene, sourced_secret: str) -> None:

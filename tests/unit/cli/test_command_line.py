@@ -74,7 +74,7 @@ def test_an_error_is_one_sentence_and_exits_with_1(cloaca: Any) -> None:
     assert (said.code, said.out) == (1, "")
     assert said.err == (
         f"Error: nothing was ever deployed in the home {home}: start `cloaca daemon` or apply something, "
-        "or name another home with --home or $CLOACINA_HOME\n"
+        "or name another home with --home or $CLOACINA_HOME, or a cluster with --kube-context\n"
     )
 
 
