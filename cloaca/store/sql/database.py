@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -39,8 +39,25 @@ What it raises as StoreError it raises before its first write, so that the other
 """
 
 
+class OneStatement(Generic[T]):
+    """A work that runs one statement and reads all its rows: it may be a transaction by itself."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Work[T]) -> None:
+        self._work = work
+
+    def __call__(self, connection: Connection, /) -> T:
+        return self._work(connection)
+
+
 class Database(Protocol):
     """Thread-safe; may be used from several event loops. Every method may raise StoreUnavailable."""
+
+    @property
+    def statements(self) -> Mapping[str, str]:
+        """The statements, by name, that this database says in its own way."""
+        ...
 
     async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
         """The rows as last committed, by whomever."""
@@ -48,6 +65,10 @@ class Database(Protocol):
 
     async def write(self, work: Work[T]) -> T:
         """What ``work`` returns, once it is committed. Raises what it raises."""
+        ...
+
+    def write_here(self, work: Work[T]) -> T:
+        """As ``write``, for a thread that may wait."""
         ...
 
     def subscribe(self) -> asyncio.Event:

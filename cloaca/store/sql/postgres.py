@@ -33,6 +33,8 @@ _LONGEST_CHANNEL = 63  # bytes; tenants whose long names begin alike wake each o
 class PostgresDatabase:
     """Threads of its own talk to the server: one writes, some read, one listens once somebody subscribes."""
 
+    statements: Mapping[str, str] = SQL
+
     def __init__(self, url: PostgresUrl, migrations: Sequence[str] | None = None) -> None:
         self._url = url
         self._pid = os.getpid()
@@ -69,6 +71,11 @@ class PostgresDatabase:
         """As in the protocol."""
         self._check_usable()
         return await asyncio.wrap_future(self._writing.put(work))
+
+    def write_here(self, work: Work[T]) -> T:
+        """As in the protocol."""
+        self._check_usable()
+        return self._writing.put(work).result()
 
     def subscribe(self) -> asyncio.Event:
         """As in the protocol."""

@@ -44,3 +44,35 @@ SELECT coalesce(max(version), 0) FROM migrations;
 
 -- migrated --
 INSERT INTO migrations (version) VALUES (:version);
+
+-- last_resource_version --
+SELECT value FROM counters WHERE name = 'resource_version';
+
+-- next_resource_version --
+UPDATE counters SET value = value + 1 WHERE name = 'resource_version' RETURNING value;
+
+-- create --
+-- Its resource version; no row: the name is taken. Whoever runs it has taken the turn, so nobody takes it meanwhile.
+WITH next AS (
+    UPDATE counters SET value = value + 1
+    WHERE name = 'resource_version'
+      AND NOT EXISTS (SELECT 1 FROM objects WHERE kind = :kind AND namespace = :namespace AND name = :name)
+    RETURNING value
+)
+INSERT INTO objects
+    (uid, kind, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status)
+SELECT :uid, :kind, :namespace, :name, value, 1, :created, :labels, :annotations, :owners, :spec, :status
+FROM next
+RETURNING resource_version;
+
+-- record --
+-- A new status for an object as it was last read; its new resource version. No row: it is gone, it was changed, or it
+-- has that status already.
+WITH next AS (
+    UPDATE counters SET value = value + 1
+    WHERE name = 'resource_version'
+      AND EXISTS (SELECT 1 FROM objects WHERE uid = :uid AND resource_version = :seen AND status <> :status)
+    RETURNING value
+)
+UPDATE objects SET status = :status, resource_version = value FROM next WHERE uid = :uid
+RETURNING resource_version;

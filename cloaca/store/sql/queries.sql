@@ -24,24 +24,12 @@ ORDER BY namespace, name;
 -- What carries one label of a list, numbered.
 SELECT uid FROM labels WHERE key = :key{number} AND value = :value{number};
 
--- next_resource_version --
-UPDATE counters SET value = value + 1 WHERE name = 'resource_version' RETURNING value;
-
--- last_resource_version --
-SELECT value FROM counters WHERE name = 'resource_version';
-
 -- is_taken --
 -- Who has the name, if anybody.
 SELECT uid FROM objects WHERE kind = :kind AND namespace = :namespace AND name = :name;
 
 -- exists --
 SELECT 1 FROM objects WHERE uid = :uid;
-
--- create --
-INSERT INTO objects
-    (uid, kind, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status)
-VALUES
-    (:uid, :kind, :namespace, :name, :resource_version, 1, :created, :labels, :annotations, :owners, :spec, :status);
 
 -- update --
 UPDATE objects
@@ -51,18 +39,6 @@ WHERE uid = :uid;
 
 -- write_status --
 UPDATE objects SET resource_version = :resource_version, status = :status WHERE uid = :uid;
-
--- add_label --
-INSERT INTO labels (key, value, uid) VALUES (:key, :value, :uid);
-
--- drop_labels --
-DELETE FROM labels WHERE uid = :uid;
-
--- add_owner --
-INSERT INTO owners (owner_uid, uid) VALUES (:owner_uid, :uid) ON CONFLICT DO NOTHING;
-
--- drop_owners --
-DELETE FROM owners WHERE uid = :uid;
 
 -- with_everything_owned --
 -- The object and all that it owns, however deep, each once.

@@ -9,16 +9,18 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cloaca.errors import StoreUnavailable
 from cloaca.store.sql.batches import CLOSED
+from cloaca.store.sql.checkpoints import Checkpoints
 from cloaca.store.sql.database import Work
 from cloaca.store.sql.feed import Feed
 from cloaca.store.sql.filelock import FileLock
 from cloaca.store.sql.migrations import migrations_of, pending
+from cloaca.store.sql.statements import named, read
 from cloaca.store.sql.transactions import Transactions
 from cloaca.store.sql.url import MEMORY, SqliteUrl
 
@@ -28,12 +30,14 @@ MIGRATIONS = migrations_of("sqlite")
 
 _OLDEST = (3, 35, 0)  # the first with RETURNING
 _BUSY_MS = 2  # a write that may run in an event loop waits no longer for programs that know nothing of our lock file
-_LARGEST_LOG = 16 * 1024 * 1024  # bytes to which the write-ahead log is cut back once it was larger
-_LOG_PAGES = 4_000  # of 4 KiB: the commit that finds so many waits for the disk, some 10 ms, to empty the log
+_LARGEST_LOG = 64 * 1024 * 1024  # bytes to which the write-ahead log is cut back once it was larger
+_LOG_PAGES = 16_000  # of 4 KiB: the commit that finds so many empties the log itself, if our own thread did not keep up
 
 
 class SqliteDatabase:
     """One connection writes, one reads, one only looks whether others wrote; in memory one does everything."""
+
+    statements: Mapping[str, str] = named(read("sqlite.sql"))
 
     def __init__(self, url: SqliteUrl, migrations: Sequence[str] | None = None) -> None:
         self._path = None if url.memory else Path(url.path)
@@ -64,8 +68,9 @@ class SqliteDatabase:
             raise
         writing, self._reading, watching = opened if len(opened) > 1 else (opened[0], opened[0], None)
         self._feed = Feed(watching, file.path)
+        self._checkpoints = None if url.memory else Checkpoints(lambda: _prepare(_connect(url, self._path), url))
         self._transactions = Transactions(
-            writing, file=file, patience=url.busy_timeout, committed=self._feed.committed, explain=self._explain
+            writing, file=file, patience=url.busy_timeout, committed=self._committed, explain=self._explain
         )
         self._read_lock = self._transactions.lock if url.memory else threading.Lock()
 
@@ -82,6 +87,11 @@ class SqliteDatabase:
         """As in the protocol."""
         self._check_usable()
         return await self._transactions.run(work)
+
+    def write_here(self, work: Work[T]) -> T:
+        """As in the protocol."""
+        self._check_usable()
+        return self._transactions.run_here(work)
 
     def subscribe(self) -> asyncio.Event:
         """As in the protocol."""
@@ -101,8 +111,15 @@ class SqliteDatabase:
             return
         self._feed.close()
         self._transactions.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         with self._read_lock:
             self._reading.close()
+
+    def _committed(self) -> None:
+        self._feed.committed()
+        if self._checkpoints is not None:
+            self._checkpoints.committed()
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -172,7 +189,7 @@ def _migrate(connection: sqlite3.Connection, path: Path | None, migrations: Sequ
     connection.execute("BEGIN IMMEDIATE")
     try:
         for number, text in pending(migrations, _version(connection), where):  # another process may have been quicker
-            for statement in text.split(";\n"):
+            for statement in _statements(text):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
@@ -180,6 +197,16 @@ def _migrate(connection: sqlite3.Connection, path: Path | None, migrations: Sequ
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _statements(text: str) -> Iterator[str]:
+    statement = ""
+    for line in text.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):  # which knows where a trigger ends
+            yield statement
+            statement = ""
+    yield statement
 
 
 def _version(connection: sqlite3.Connection) -> int:

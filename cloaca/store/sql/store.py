@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
 from cloaca.resources.meta import DEFAULT_NAMESPACE, Ref, Resource, rfc3339
 from cloaca.store.base import Change
-from cloaca.store.sql.database import Connection, Database
+from cloaca.store.sql.database import Connection, Database, OneStatement, Work
 from cloaca.store.sql.rows import Row, check, from_row, metadata_columns, same_json, spec_json, status_json, written
 from cloaca.store.sql.sqlite import SqliteDatabase
 from cloaca.store.sql.statements import named, read
@@ -23,7 +23,7 @@ R = TypeVar("R", bound=Resource[Any, Any])
 
 DELETIONS_KEPT = 10_000
 
-_SQL = named(read("queries.sql"))
+_SHARED = named(read("queries.sql"))
 
 
 class SqlStore:
@@ -31,6 +31,7 @@ class SqlStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._sql = {**_SHARED, **database.statements}
 
     @classmethod
     async def open(cls, url: str) -> SqlStore:
@@ -55,21 +56,30 @@ class SqlStore:
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
-        statement, parameters = _SQL["list"], {"kind": kind.KIND, "namespace": namespace}
+        statement, parameters = self._sql["list"], {"kind": kind.KIND, "namespace": namespace}
         if labels:
             chosen = []
             for number, (key, value) in enumerate(labels.items()):
                 parameters |= {f"key{number}": key, f"value{number}": value}
-                chosen.append(_SQL["has_label"].replace("{number}", str(number)))
-            statement = _SQL["list_by_labels"].replace("{chosen}", " INTERSECT ".join(chosen))
+                chosen.append(self._sql["has_label"].replace("{number}", str(number)))
+            statement = self._sql["list_by_labels"].replace("{chosen}", " INTERSECT ".join(chosen))
         return tuple(from_row(kind, row) for row in await self._database.read(statement, parameters))
 
     async def _one(self, statement: str, parameters: Mapping[str, Any]) -> Any:
-        return next(iter(await self._database.read(_SQL[statement], parameters)), None)
+        return next(iter(await self._database.read(self._sql[statement], parameters)), None)
 
     # --- writing
 
     async def create(self, obj: R) -> R:
+        work, made = self._creation(obj)
+        return made(await self._database.write(work))
+
+    def create_here(self, obj: R) -> R:
+        """As ``create``, for a thread that may wait."""
+        work, made = self._creation(obj)
+        return made(self._database.write_here(work))
+
+    def _creation(self, obj: R) -> tuple[Work[int], Callable[[int], R]]:
         check(obj)
         now = datetime.now(timezone.utc)
         uid = str(uuid.uuid4())
@@ -83,71 +93,90 @@ class SqlStore:
             "spec": spec_json(obj),
             "status": status_json(obj),
         }
+        statement = self._sql["create"]
 
-        def work(connection: Connection) -> int:
-            if connection.execute(_SQL["is_taken"], values).fetchone() is not None:
+        def insert(connection: Connection) -> int:
+            rows = connection.execute(statement, values).fetchall()
+            if not rows:
                 raise AlreadyExists(f"{obj.ref} exists already")
-            for owner in obj.metadata.owner_references:
-                if connection.execute(_SQL["exists"], {"uid": owner.uid}).fetchone() is None:
-                    raise NotFound(f"{obj.ref}: its owner {owner.kind} {owner.name} is gone")
-            version = _next(connection)
-            connection.execute(_SQL["create"], {**values, "resource_version": version})
-            _index(connection, obj, uid)
+            version: int = rows[0][0]
             return version
 
-        filled = {
-            "uid": uid,
-            "resource_version": str(await self._database.write(work)),
-            "generation": 1,
-            "creation_timestamp": now,
-            "deletion_timestamp": None,
-        }
-        return obj.model_copy(update={"metadata": obj.metadata.model_copy(update=filled)})
+        def insert_owned(connection: Connection) -> int:
+            for owner in obj.metadata.owner_references:
+                if connection.execute(self._sql["exists"], {"uid": owner.uid}).fetchone() is None:
+                    raise NotFound(f"{obj.ref}: its owner {owner.kind} {owner.name} is gone")
+            return insert(connection)
+
+        def made(version: int) -> R:
+            filled = {
+                "uid": uid,
+                "resource_version": str(version),
+                "generation": 1,
+                "creation_timestamp": now,
+                "deletion_timestamp": None,
+            }
+            return obj.model_copy(update={"metadata": obj.metadata.model_copy(update=filled)})
+
+        return insert_owned if obj.metadata.owner_references else OneStatement(insert), made
 
     async def update(self, obj: R) -> R:
         check(obj)
         columns, spec = metadata_columns(obj), spec_json(obj)
 
         def work(connection: Connection) -> Row:
-            seen = _current(connection, obj)
+            seen = self._current(connection, obj)
             changed = not same_json(spec, seen.spec)
             row = Row(**{**seen._asdict(), **columns, "spec": spec if changed else seen.spec})
             if row == seen:
                 return seen
-            row = row._replace(generation=seen.generation + changed, resource_version=_next(connection))
-            connection.execute(_SQL["update"], row._asdict())
-            connection.execute(_SQL["drop_labels"], {"uid": row.uid})
-            connection.execute(_SQL["drop_owners"], {"uid": row.uid})
-            _index(connection, obj, row.uid)
+            row = row._replace(generation=seen.generation + changed, resource_version=self._next(connection))
+            connection.execute(self._sql["update"], row._asdict())
             return row
 
         return from_row(type(obj), await self._database.write(work))
 
     async def write_status(self, obj: R) -> R:
+        return written(obj, await self._database.write(self._status_write(obj)))
+
+    def write_status_here(self, obj: R) -> R:
+        """As ``write_status``, for a thread that may wait and whose ``obj`` is as this store gave it but for status."""
+        values = {"uid": obj.metadata.uid, "seen": int(obj.metadata.resource_version), "status": status_json(obj)}
+        statement = self._sql["record"]
+
+        def record(connection: Connection) -> list[Any]:
+            return connection.execute(statement, values).fetchall()
+
+        rows = self._database.write_here(OneStatement(record))
+        if not rows:  # which of the reasons it was, or nothing to write after all
+            return written(obj, self._database.write_here(self._status_write(obj)))
+        version = {"resource_version": str(rows[0][0])}
+        return obj.model_copy(update={"metadata": obj.metadata.model_copy(update=version)})
+
+    def _status_write(self, obj: R) -> Work[Row]:
         status = status_json(obj)
 
         def work(connection: Connection) -> Row:
-            seen = _current(connection, obj)
+            seen = self._current(connection, obj)
             if seen.status == status:
                 return seen
-            row = seen._replace(status=status, resource_version=_next(connection))
+            row = seen._replace(status=status, resource_version=self._next(connection))
             values = {"uid": row.uid, "resource_version": row.resource_version, "status": status}
-            connection.execute(_SQL["write_status"], values)
+            connection.execute(self._sql["write_status"], values)
             return row
 
-        return written(obj, await self._database.write(work))
+        return work
 
     async def delete(self, ref: Ref, uid: str | None = None) -> bool:
         def work(connection: Connection) -> bool:
-            seen = connection.execute(_SQL["is_taken"], _by_name(ref)).fetchone()
+            seen = connection.execute(self._sql["is_taken"], _by_name(ref)).fetchone()
             if seen is None or (uid is not None and seen[0] != uid):
                 return False
-            for gone, *place in connection.execute(_SQL["with_everything_owned"], {"uid": seen[0]}).fetchall():
-                for statement in ("delete", "drop_labels", "drop_owners"):
-                    connection.execute(_SQL[statement], {"uid": gone})
-                deletion = {**_by_name(Ref(*place)), "resource_version": _next(connection)}
-                connection.execute(_SQL["record_deletion"], deletion)
-            _forget_old_deletions(connection)
+            for gone, *place in connection.execute(self._sql["with_everything_owned"], {"uid": seen[0]}).fetchall():
+                deletion = {**_by_name(Ref(*place)), "resource_version": self._next(connection)}
+                connection.execute(self._sql["delete"], {"uid": gone})
+                connection.execute(self._sql["record_deletion"], deletion)
+            self._forget_old_deletions(connection)
             return True
 
         return await self._database.write(work)
@@ -168,9 +197,9 @@ class SqlStore:
     async def _after(self, last: int, event: asyncio.Event) -> AsyncIterator[Change]:
         while True:
             event.clear()
-            rows = await self._database.read(_SQL["changes"], {"after": last})
+            rows = await self._database.read(self._sql["changes"], {"after": last})
             if rows and (await self._one("forgotten", {}))[0] > last:
-                rows = await self._database.read(_SQL["everything"], {})
+                rows = await self._database.read(self._sql["everything"], {})
             for version, kind, namespace, name, deleted in rows:
                 last = max(last, version)
                 yield Change(ref=Ref(kind, namespace, name), deleted=bool(deleted))
@@ -183,7 +212,7 @@ class SqlStore:
         values = {"digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "data": data}
 
         def work(connection: Connection) -> None:
-            connection.execute(_SQL["put_archive"], values)
+            connection.execute(self._sql["put_archive"], values)
 
         await self._database.write(work)
         return str(values["digest"])
@@ -193,49 +222,41 @@ class SqlStore:
         return None if row is None else bytes(row[0])
 
     async def list_archives(self) -> tuple[str, ...]:
-        return tuple(row[0] for row in await self._database.read(_SQL["list_archives"], {}))
+        return tuple(row[0] for row in await self._database.read(self._sql["list_archives"], {}))
 
     async def delete_archive(self, digest: str) -> bool:
         def work(connection: Connection) -> bool:
-            return connection.execute(_SQL["delete_archive"], {"digest": digest}).fetchone() is not None
+            return connection.execute(self._sql["delete_archive"], {"digest": digest}).fetchone() is not None
 
         return await self._database.write(work)
 
     async def close(self) -> None:
         await self._database.close()
 
+    # --- inside a transaction
+
+    def _current(self, connection: Connection, obj: Resource[Any, Any]) -> Row:
+        """The row of ``obj``. Raises NotFound where it is gone or another one by now, Conflict where it was changed."""
+        metadata = obj.metadata
+        found = connection.execute(self._sql["get"], _by_name(obj.ref)).fetchone()
+        if found is None or (metadata.uid and found[0] != metadata.uid):
+            raise NotFound(f"{obj.ref} is gone")
+        row = Row._make(found)
+        if metadata.resource_version and str(row.resource_version) != metadata.resource_version:
+            raise Conflict(f"{obj.ref} changed since it was read: look again")
+        return row
+
+    def _next(self, connection: Connection) -> int:
+        version: int = connection.execute(self._sql["next_resource_version"], {}).fetchone()[0]
+        return version
+
+    def _forget_old_deletions(self, connection: Connection) -> None:
+        """Keep the newest deletions only; who reads from further back is shown everything."""
+        row = connection.execute(self._sql["oldest_kept"], {"kept": DELETIONS_KEPT}).fetchone()
+        if row is not None:
+            connection.execute(self._sql["forget_deletions"], {"oldest": row[0]})
+            connection.execute(self._sql["remember_forgotten"], {"oldest": row[0]})
+
 
 def _by_name(ref: Ref) -> dict[str, str]:
     return {"kind": ref.kind, "namespace": ref.namespace, "name": ref.name}
-
-
-def _current(connection: Connection, obj: Resource[Any, Any]) -> Row:
-    """The row of ``obj``. Raises NotFound where it is gone or another one by now, Conflict where it was changed."""
-    metadata = obj.metadata
-    found = connection.execute(_SQL["get"], _by_name(obj.ref)).fetchone()
-    if found is None or (metadata.uid and found[0] != metadata.uid):
-        raise NotFound(f"{obj.ref} is gone")
-    row = Row._make(found)
-    if metadata.resource_version and str(row.resource_version) != metadata.resource_version:
-        raise Conflict(f"{obj.ref} changed since it was read: look again")
-    return row
-
-
-def _next(connection: Connection) -> int:
-    version: int = connection.execute(_SQL["next_resource_version"], {}).fetchone()[0]
-    return version
-
-
-def _index(connection: Connection, obj: Resource[Any, Any], uid: str) -> None:
-    for key, value in obj.metadata.labels.items():
-        connection.execute(_SQL["add_label"], {"key": key, "value": value, "uid": uid})
-    for owner in obj.metadata.owner_references:
-        connection.execute(_SQL["add_owner"], {"owner_uid": owner.uid, "uid": uid})
-
-
-def _forget_old_deletions(connection: Connection) -> None:
-    """Keep the newest deletions only; who reads from further back is shown everything."""
-    row = connection.execute(_SQL["oldest_kept"], {"kept": DELETIONS_KEPT}).fetchone()
-    if row is not None:
-        connection.execute(_SQL["forget_deletions"], {"oldest": row[0]})
-        connection.execute(_SQL["remember_forgotten"], {"oldest": row[0]})

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from cloaca.errors import StoreError, StoreUnavailable
 from cloaca.store.sql.batches import CLOSED, Batches, Gather, Outcome
-from cloaca.store.sql.database import Work
+from cloaca.store.sql.database import OneStatement, Work
 from cloaca.store.sql.filelock import FileLock
 
 T = TypeVar("T")
@@ -46,17 +46,13 @@ class Transactions:
 
     async def run(self, work: Work[T]) -> T:
         """What ``work`` returns, once it is committed. Raises what it raises, or StoreUnavailable."""
-        if self._batches.unanswered == 0 and self.lock.acquire(blocking=False):
-            try:
-                outcome = self._at_once(work)
-            finally:
-                self.lock.release()
-            if outcome is not None:
-                value, error = outcome
-                if error is not None:
-                    raise error
-                return value  # type: ignore[no-any-return]  # an outcome is as its work, one by one
-        return await asyncio.wrap_future(self._batches.put(work))
+        outcome = self._at_once(work)
+        return _value(outcome) if outcome is not None else await asyncio.wrap_future(self._batches.put(work))
+
+    def run_here(self, work: Work[T]) -> T:
+        """As ``run``, for a thread that may wait."""
+        outcome = self._at_once(work)
+        return _value(outcome) if outcome is not None else self._batches.put(work).result()
 
     def close(self) -> None:
         """End the writer thread and the connection; what was queued is written first."""
@@ -67,14 +63,33 @@ class Transactions:
 
     def _at_once(self, work: Work[Any]) -> Outcome | None:
         """Its outcome; None: somebody else is writing."""
-        if self._batches.ended:
-            raise StoreUnavailable(CLOSED)
-        if not self._file.take():
+        if self._batches.unanswered or not self.lock.acquire(blocking=False):
             return None
         try:
-            return self._commit([work])[0] if self._begin() else None
+            if self._batches.ended:
+                raise StoreUnavailable(CLOSED)
+            if not self._file.take():
+                return None
+            try:
+                if isinstance(work, OneStatement):
+                    return self._alone(work)
+                return self._commit([work])[0] if self._begin() else None
+            finally:
+                self._file.give()
         finally:
-            self._file.give()
+            self.lock.release()
+
+    def _alone(self, work: OneStatement[Any]) -> Outcome | None:
+        """The outcome of a statement that is its own transaction; None: a program that knows no lock file writes."""
+        before = self._connection.total_changes
+        try:
+            outcome = self._outcome(work)
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                return None
+            raise self._explain(error) from error
+        self._tell(before)
+        return outcome
 
     def _write(self, gather: Gather) -> Sequence[Outcome]:
         """In the writer thread: wait for our turn, commit what has gathered meanwhile."""
@@ -128,13 +143,24 @@ class Transactions:
             if isinstance(error, sqlite3.Error):
                 raise self._explain(error) from error
             raise
+        self._tell(before)
+        return outcomes
+
+    def _tell(self, before: int) -> None:
+        """Let everybody know, if there were changes since ``before``."""
         if self._connection.total_changes != before:
             self._file.tell()
             self._committed()
-        return outcomes
 
     def _outcome(self, work: Work[Any]) -> Outcome:
         try:
             return work(self._connection), None
         except StoreError as refusal:
             return None, refusal
+
+
+def _value(outcome: Outcome) -> Any:
+    value, error = outcome
+    if error is not None:
+        raise error
+    return value

@@ -48,6 +48,22 @@ async def test_a_file_of_version_1_is_opened_and_written_by_this_version(tmp_pat
     assert asked(path, "PRAGMA user_version") == [(len(migrations_of("sqlite")),)]
 
 
+async def test_labels_and_owners_of_version_1_are_found_and_let_go_of(tmp_path: Path) -> None:
+    file_of_version_1(path := tmp_path / "old.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("""UPDATE objects SET labels = '{"team":"data"}'""")
+        connection.execute("INSERT INTO labels VALUES ('team', 'data', 'u')")
+        connection.commit()
+    store = await open_store(str(path))
+    (old,) = await store.list(WorkflowRun, labels={"team": "data"})
+    await store.update(old.model_copy(update={"metadata": old.metadata.model_copy(update={"labels": {"team": "ml"}})}))
+    assert await store.list(WorkflowRun, labels={"team": "data"}) == ()
+    (new,) = await store.list(WorkflowRun, labels={"team": "ml"})
+    await store.delete(new.ref)
+    await store.close()
+    assert asked(path, "SELECT * FROM labels") == []
+
+
 async def test_an_older_file_is_upgraded_once_and_an_older_program_refuses_it_then(tmp_path: Path) -> None:
     file_of_version_1(path := tmp_path / "old.db")
     url = SqliteUrl(path=str(path))
