@@ -64,21 +64,25 @@ def _leave(code: int) -> NoReturn:
 
 async def _run(job: dict[str, Any], registry: Registry) -> None:
     """Execute the run that stands in the store."""
+    from cloaca.engine.crew import Crew
     from cloaca.engine.execute import Stop, Workshop, execute
     from cloaca.engine.journal import StoreJournal
-    from cloaca.engine.threads import DaemonThreads
+    from cloaca.engine.slots import Slots
+    from cloaca.engine.timers import Timers
     from cloaca.resources.run import WorkflowRun
     from cloaca.store import open_store
+    from cloaca.store.blocking import blocking
 
     store = await open_store(job["store"])
     seen = await store.get(WorkflowRun, job["name"])
     if seen is None:
         raise RuntimeError(f"run {job['name']!r} is not in the store {job['store']}")
-    workshop = Workshop(pool=DaemonThreads(THREADS), slots=asyncio.Semaphore(TASKS_AT_ONCE), task_timeout=None)
+    loop = asyncio.get_running_loop()
+    workshop = Workshop(crew=Crew(THREADS), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
     claimed = seen.status.model_copy(
         update={"attempt": 1, "pod_name": str(os.getpid()), "started_at": datetime.now(timezone.utc)}
     )
-    journal = StoreJournal(store, seen, created=True)
+    journal = StoreJournal(blocking(store, loop), seen, created=True)
     await execute(registry.workflows[seen.spec.workflow], seen.spec.context, claimed, journal, workshop, Stop())
     await store.close()
 

@@ -6,14 +6,19 @@ Knows nothing of runs, retries and records; no error of user code leaves it as a
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import threading
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
 from cloaca.authoring.context import Context, plain
+from cloaca.engine.crew import Crew
+from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError, TaskResultError, TaskTimeout
 
 CONTEXT_LIMIT = 256 * 1024  # bytes of JSON; a reference to stored data belongs into a context, not the data
@@ -29,75 +34,150 @@ class Ended:
     error: Exception | None = None  # None: it returned ``value``
 
 
-async def call(
-    function: Callable[..., Any], arguments: tuple[Any, ...], *, is_async: bool, pool: Executor, timeout: float | None
-) -> Ended:
-    """Call ``function``: on the running loop if it is async, else in a thread of ``pool``.
+class Call:
+    """One call of user code, in a thread or on the loop, which ends once: by itself, by its time limit or by ``drop``.
 
-    After ``timeout`` seconds, or when cancelled, it is given up: an async function is cancelled; a sync one cannot be
-    stopped, and what it returns later is ignored.
+    A function on the loop is cancelled when its call is over; one in a thread cannot be stopped, and what it returns
+    later is ignored.
     """
+
+    __slots__ = (
+        "_arguments",
+        "_check",
+        "_coroutine",
+        "_function",
+        "_loop",
+        "_open",
+        "_task",
+        "_timer",
+        "is_async",
+        "over",
+        "tell",
+    )
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        is_async: bool,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[Ended], None],
+        over: Callable[[], None],
+        check: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._loop = loop
+        self._check = check  # makes of what was returned what counts; raises CloacaError
+        self._open = threading.Lock()  # taken once, by whatever ends the call
+        self._coroutine: Coroutine[Any, Any, Any] | None = None  # what a function in a thread returned
+        self._task: asyncio.Task[None] | None = None
+        self._timer: Timer | None = None
+        self.is_async = is_async
+        self.tell = tell  # gets the end, in whatever thread; called once, unless it is dropped
+        self.over = over  # called after ``tell`` where that was not in the thread of ``make``
+
+    def limit(self, seconds: float, timers: Timers) -> None:
+        """End it with TaskTimeout after ``seconds`` from now."""
+        self._timer = timers.after(seconds, functools.partial(self._expire, seconds))
+
+    def make(self, crew: Crew) -> None:
+        """Call the function in this thread, one of ``crew``'s, and tell how it ended unless it is over by then."""
+        crew.leave()
+        try:
+            ended = Ended(self._function(*self._arguments))
+        except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
+            ended = Ended(error=_as_exception(error))
+        finally:
+            crew.back()
+        if isinstance(ended.value, CoroutineType):  # an async function behind a sync decorator
+            self._coroutine = ended.value
+            self.start()
+        elif self._close():
+            self.tell(self._checked(ended))
+
+    def start(self) -> None:
+        """Call the function, an async one, on the loop."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def drop(self) -> None:
+        """It is over, and nobody wants to know how it ends."""
+        self._close()
+
+    def _begin(self) -> None:
+        if not self._open.locked():
+            self._task = self._loop.create_task(self._on_loop())
+        elif self._coroutine is not None:
+            self._coroutine.close()
+
+    async def _on_loop(self) -> None:
+        try:
+            ended = Ended(await (self._coroutine or self._function(*self._arguments)))
+        except asyncio.CancelledError as error:
+            if self._open.locked():
+                raise
+            ended = Ended(error=_as_exception(error))  # its own doing: we cancel only what is over
+        except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
+            ended = Ended(error=_as_exception(error))
+        self._task = None
+        self._end(self._checked(ended))
+
+    def _expire(self, seconds: float) -> None:
+        self._end(Ended(error=TaskTimeout(f"it took longer than its {seconds:g} s")))
+
+    def _end(self, ended: Ended) -> None:
+        if self._close():
+            self.tell(ended)
+            self.over()
+
+    def _close(self) -> bool:
+        """Whether it is this that ends the call."""
+        if not self._open.acquire(blocking=False):
+            return False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._task.cancel)
+        return True
+
+    def _checked(self, ended: Ended) -> Ended:
+        if ended.error is not None or self._check is None:
+            return ended
+        try:
+            return Ended(self._check(ended.value))
+        except Exception as error:  # noqa: BLE001 - a mapping of the user's own may raise whatever it likes
+            return Ended(error=error)
+
+
+async def call(function: Callable[..., Any], *, is_async: bool, crew: Crew) -> Ended:
+    """Call ``function``: on the running loop if it is async, else in a thread of ``crew``. Given up when cancelled."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Ended] = loop.create_future()
-    attempt = None
+
+    def tell(ended: Ended) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, outcome, ended)
+
+    calling = Call(function, (), is_async=is_async, loop=loop, tell=tell, over=lambda: None)
     if is_async:
-        attempt = loop.create_task(_on_loop(function, arguments, outcome))
+        calling.start()
     else:
         try:
-            pool.submit(_in_thread, function, arguments, outcome, loop)
+            crew.submit(functools.partial(calling.make, crew))
         except RuntimeError as error:  # the system has no more threads
             return Ended(error=error)
-    timer = None if timeout is None else loop.call_later(timeout, _expire, outcome, timeout)
     try:
-        ended = await outcome
+        return await outcome
     finally:
-        if timer is not None:
-            timer.cancel()
-        if attempt is not None:
-            attempt.cancel()
-    if asyncio.iscoroutine(ended.value):  # an async function behind a sync decorator
-        coroutine = ended.value
-        return await call(lambda: coroutine, (), is_async=True, pool=pool, timeout=timeout)
-    return ended
-
-
-def _in_thread(
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    outcome: asyncio.Future[Ended],
-    loop: asyncio.AbstractEventLoop,
-) -> None:
-    try:
-        ended = Ended(function(*arguments))
-    except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
-        ended = Ended(error=_as_exception(error))
-    try:
-        loop.call_soon_threadsafe(_resolve, outcome, ended)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        return
-
-
-async def _on_loop(
-    function: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], outcome: asyncio.Future[Ended]
-) -> None:
-    try:
-        ended = Ended(await function(*arguments))
-    except asyncio.CancelledError as error:
-        if outcome.done():
-            raise
-        ended = Ended(error=_as_exception(error))  # its own doing: we cancel only when the outcome is known or dropped
-    except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
-        ended = Ended(error=_as_exception(error))
-    _resolve(outcome, ended)
+        calling.drop()
 
 
 def _resolve(outcome: asyncio.Future[Ended], ended: Ended) -> None:
-    if not outcome.done():  # else it is late, and ignored
+    if not outcome.done():
         outcome.set_result(ended)
-
-
-def _expire(outcome: asyncio.Future[Ended], timeout: float) -> None:
-    _resolve(outcome, Ended(error=TaskTimeout(f"it took longer than its {timeout:g} s")))
 
 
 def _as_exception(error: BaseException) -> Exception:

@@ -1,4 +1,8 @@
-"""Drive one run: start what is ready, in parallel, record what finished, before anything that builds on it starts."""
+"""Drive one run: start what is ready, in parallel, record what finished, before anything that builds on it starts.
+
+Whichever thread has news of a run drives it on, one at a time, and then calls the next function itself: a run of short
+tasks stays in one thread from its first record to its last.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import asyncio
 import functools
 import logging
 import random
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -16,11 +22,14 @@ from typing import Any, Protocol
 from cloaca.authoring.context import Context
 from cloaca.authoring.task import TaskDefinition
 from cloaca.authoring.workflow import Workflow
-from cloaca.engine.attempt import CONTEXT_LIMIT, Ended, call, check_size, checked_result, describe, traceback_of
+from cloaca.engine.attempt import CONTEXT_LIMIT, Call, Ended, check_size, checked_result, describe, traceback_of
+from cloaca.engine.crew import Crew
 from cloaca.engine.handle import TaskHandle
 from cloaca.engine.progress import Progress
 from cloaca.engine.retry import retry_delay
-from cloaca.errors import CloacaError, ContextError
+from cloaca.engine.slots import Slots
+from cloaca.engine.timers import Timer, Timers
+from cloaca.errors import ContextError
 from cloaca.resources.run import RunPhase, RunStatus
 
 log = logging.getLogger("cloaca.engine")
@@ -42,7 +51,7 @@ class StopReason(str, Enum):
 
 
 class Stop:
-    """Asks a run to stop; the first reason given holds. Belongs to the loop that executes the run."""
+    """Asks a run to stop; the first reason given holds. Thread-safe."""
 
     def __init__(self) -> None:
         self.reason: StopReason | None = None  # None: go on
@@ -63,8 +72,11 @@ class Stop:
 class Journal(Protocol):
     """Where a run's status is recorded."""
 
-    async def write(self, status: RunStatus) -> None:
-        """Return when ``status`` is durable. Raises when this process must not write it any more."""
+    def write(self, status: RunStatus) -> None:
+        """Return when ``status`` is durable. Raises when this process must not write it any more.
+
+        Called in threads of the crew, by one at a time.
+        """
         ...
 
 
@@ -72,9 +84,11 @@ class Journal(Protocol):
 class Workshop:
     """What the tasks of one process share, whatever run they belong to."""
 
-    pool: Executor  # threads for sync tasks
-    slots: asyncio.Semaphore  # how many tasks run at once
-    task_timeout: float | None  # seconds; None: no limit but a task's own
+    crew: Crew  # drives runs, and calls sync functions
+    loop: asyncio.AbstractEventLoop  # where async functions run
+    timers: Timers
+    slots: Slots  # how many tasks run at once
+    task_timeout: float | None = None  # seconds; None: no limit but a task's own
     context_limit: int = CONTEXT_LIMIT
 
 
@@ -88,13 +102,41 @@ async def execute(
 ) -> RunStatus:
     """Run ``workflow`` from what is ``recorded`` to its end; returns the status that was written last.
 
-    A failing task fails the run and skips its dependents; it never raises. What raises is the journal.
+    A failing task fails the run and skips its dependents; it never raises. What raises is the journal. Awaited on the
+    workshop's loop; cancelled, it lets go of what runs, and records nothing more.
     """
-    return await _Execution(workflow, context, recorded, journal, workshop, stop).run()
+    over = asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            workshop.loop.call_soon_threadsafe(over.set)
+
+    execution = Execution(workflow, context, recorded, journal, workshop, stop, wake)
+    execution.begin()
+    try:
+        await over.wait()
+    except asyncio.CancelledError:
+        execution.abandon()
+        await over.wait()
+        raise
+    return execution.result()
 
 
-class _Execution:
-    """One run in this process. Tasks report their ends into ``_ended``; ``run`` alone moves the progress on."""
+@dataclass(frozen=True)
+class _Try:
+    """A try of a task that is under way."""
+
+    definition: TaskDefinition
+    handle: TaskHandle
+    context: Context
+    call: Call
+
+
+class Execution:
+    """One run in this process. Thread-safe: what happens arrives as events, which one thread at a time works through.
+
+    ``over`` is called once it has ended, in whatever thread; then ``result`` says how.
+    """
 
     def __init__(
         self,
@@ -104,191 +146,256 @@ class _Execution:
         journal: Journal,
         workshop: Workshop,
         stop: Stop,
+        over: Callable[[], None],
     ) -> None:
         self._workflow = workflow
         self._journal = journal
         self._workshop = workshop
         self._stop = stop
-        self._loop = asyncio.get_running_loop()
+        self._tell_over = over
         self._progress = Progress(workflow.dependencies, context, recorded)
-        self._prepared: list[tuple[TaskDefinition, TaskHandle | None]] = []  # None: it waits for a slot
-        self._running: set[asyncio.Task[None]] = set()
-        self._ended: list[tuple[str, Ended]] = []
-        self._news_due = False  # what happened since the last write has waited long enough
-        self._news_timer: asyncio.TimerHandle | None = None
-        self._sleeper: asyncio.Future[None] | None = None
+        self._events: deque[Callable[[], None]] = deque()
+        self._driving = threading.Lock()  # held by the thread that works through the events; what follows is its alone
+        self._driver: int | None = None
+        self._tries: dict[str, _Try] = {}
+        self._queued: dict[str, Callable[[], None]] = {}  # tasks that wait for a slot, with what they are granted by
+        self._retries: dict[str, Timer] = {}
+        self._calls: list[Call] = []  # of sync functions, to be made now
+        self._news = False  # something is worth recording soon, though nothing waits for it
+        self._news_due = False  # and has waited long enough
+        self._news_timer: Timer | None = None
+        self._over = False
+        self._status: RunStatus | None = None
+        self._error: BaseException | None = None
 
-    async def run(self) -> RunStatus:
-        self._stop.listen(self._wake)
+    def begin(self) -> None:
+        """Start it. Raises RuntimeError where there is no thread for it."""
+        self._stop.listen(functools.partial(self._post, _nothing))
+        self._post(_nothing)
+
+    def abandon(self) -> None:
+        """Let go of what runs, and record nothing more."""
+        self._post(functools.partial(self._break, asyncio.CancelledError()))
+
+    def result(self) -> RunStatus:
+        """The status that was written last. Raises what the journal raised."""
+        if self._error is not None:
+            raise self._error
+        if self._status is None:
+            raise RuntimeError("the run is not over")
+        return self._status
+
+    # --- driving
+
+    def _post(self, event: Callable[[], None]) -> None:
+        """Let some thread work through ``event``."""
+        self._events.append(event)
+        if self._driver != threading.get_ident():
+            self._workshop.crew.submit(self._go)
+
+    def _go(self) -> None:
+        """Work through what happened, and make the calls that come of it, one of them in this thread."""
+        crew = self._workshop.crew
+        while calls := self._drive():
+            mine = calls.pop()
+            for call in calls:
+                crew.submit(functools.partial(self._make, call))
+            mine.make(crew)
+
+    def _make(self, call: Call) -> None:
+        call.make(self._workshop.crew)
+        self._go()
+
+    def _drive(self) -> list[Call]:
+        """Work through the events unless another thread does; returns the calls that are to be made."""
+        calls: list[Call] = []
+        while self._events and self._driving.acquire(blocking=False):
+            self._driver = threading.get_ident()
+            try:
+                self._advance()
+            except BaseException as error:  # noqa: BLE001  # the journal's; it belongs to whoever waits for the run
+                self._break(error)
+            finally:
+                calls += self._calls
+                self._calls = []
+                self._driver = None
+                self._driving.release()
+        return calls
+
+    def _advance(self) -> None:
+        while self._events:
+            self._events.popleft()()
+        if self._over:
+            return
+        if self._stop.reason is not None:
+            self._stopped(self._stop.reason)
+        elif self._progress.finished:
+            self._conclude()
+        else:
+            ready = self._progress.take_ready()
+            if ready or self._news_due:
+                self._record_and_start(ready)
+            elif self._news and self._news_timer is None:
+                self._news_timer = self._workshop.timers.after(_GATHER, functools.partial(self._post, self._news_wait))
+
+    def _record_and_start(self, ready: list[str]) -> None:
+        """What finds a slot free is recorded as running, and then started; the rest waits for one."""
+        prepared = [(self._workflow.tasks[task], self._handle_now(task)) for task in ready]
         try:
-            while self._stop.reason is None:
-                news = self._settle_ended()
-                if self._progress.finished:
-                    return await self._conclude()
-                ready = self._progress.take_ready()
-                if ready or self._news_due:
-                    await self._take_slots(ready)
-                    await self._write(RunPhase.RUNNING)
-                    self._start()
-                    continue
-                if news:
-                    self._news()
-                await self._sleep()
-            return await self._stopped(self._stop.reason)
-        finally:
-            self._forget_news()
-            await self._abandon()
-
-    async def _take_slots(self, ready: list[str]) -> None:
-        """Prepare what became ready: tasks that find a slot free are recorded as running, and then started."""
-        slots = self._workshop.slots
-        for task in ready:
-            definition = self._workflow.tasks[task]
-            handle = None
-            if not slots.locked():
-                await slots.acquire()
-                handle = self._started(definition)
-            self._prepared.append((definition, handle))
-
-    def _start(self) -> None:
-        prepared, self._prepared = self._prepared, []
+            self._write(RunPhase.RUNNING)
+        except BaseException:
+            for _, handle in prepared:
+                if handle is not None:
+                    handle.close()
+            raise
         for definition, handle in prepared:
-            performing = self._loop.create_task(self._perform(definition, handle))
-            self._running.add(performing)
-            performing.add_done_callback(self._running.discard)
-            if handle is not None:  # cancelled before its first step, it could not close the handle itself
-                performing.add_done_callback(functools.partial(_closed, handle))
+            self._start(definition, handle)
 
-    def _settle_ended(self) -> bool:
-        """Move the progress on by the tasks that ended; whether there were any."""
-        ended, self._ended = self._ended, []
-        for task, end in ended:
-            if end.error is None:
-                self._progress.completed(task, end.value, _now())
-            else:
-                self._progress.gave_up(task, describe(end.error), traceback_of(end.error), _now())
-        return bool(ended)
+    def _news_wait(self) -> None:
+        self._news_due = True
 
-    async def _write(self, phase: RunPhase) -> RunStatus:
+    def _write(self, phase: RunPhase) -> RunStatus:
         self._forget_news()
         status = self._progress.status(phase=phase, now=_now())
-        await self._journal.write(status)
+        crew = self._workshop.crew
+        crew.leave()
+        try:
+            self._journal.write(status)
+        finally:
+            crew.back()
         return status
 
-    async def _conclude(self) -> RunStatus:
+    def _forget_news(self) -> None:
+        self._news = self._news_due = False
+        if self._news_timer is not None:
+            self._news_timer.cancel()
+            self._news_timer = None
+
+    # --- the end
+
+    def _conclude(self) -> None:
         if not self._progress.failed:
             try:
                 check_size(self._progress.final_context(), self._workshop.context_limit)
             except ContextError as error:
                 self._progress.failed_as_a_whole(f"the leaves of workflow {self._workflow.name!r} together: {error}")
-        return await self._write(RunPhase.FAILED if self._progress.failed else RunPhase.COMPLETED)
+        self._end(RunPhase.FAILED if self._progress.failed else RunPhase.COMPLETED)
 
-    async def _stopped(self, reason: StopReason) -> RunStatus:
-        await self._abandon()
-        self._settle_ended()
+    def _stopped(self, reason: StopReason) -> None:
+        self._let_go()
         if self._progress.finished:
-            return await self._conclude()
-        if reason is StopReason.INTERRUPTED:
+            self._conclude()
+        elif reason is StopReason.INTERRUPTED:
             self._progress.interrupted()
-            return await self._write(RunPhase.PENDING)
-        if reason is StopReason.DEADLINE:
+            self._end(RunPhase.PENDING)
+        elif reason is StopReason.DEADLINE:
             self._progress.cancelled(_now(), _TOO_LONG)
-            return await self._write(RunPhase.FAILED)
-        self._progress.cancelled(_now(), "cancelled")
-        return await self._write(RunPhase.CANCELLED)
+            self._end(RunPhase.FAILED)
+        else:
+            self._progress.cancelled(_now(), "cancelled")
+            self._end(RunPhase.CANCELLED)
 
-    async def _abandon(self) -> None:
-        """Cancel what runs. A sync function cannot be stopped in its thread: its late result is ignored."""
-        for _, handle in self._prepared:
-            if handle is not None:
-                handle.close()
-        self._prepared.clear()
-        for task in self._running:
-            task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+    def _end(self, phase: RunPhase) -> None:
+        self._status = self._write(phase)
+        self._over = True
+        self._tell_over()
 
-    # --- waking up
+    def _break(self, error: BaseException) -> None:
+        """End it here, unrecorded."""
+        if self._over:
+            return
+        self._over = True
+        self._let_go()
+        self._forget_news()
+        self._error = error
+        self._tell_over()
 
-    async def _sleep(self) -> None:
-        """Return when a task ended, news are due or a stop was requested."""
-        self._sleeper = self._loop.create_future()
-        try:
-            await self._sleeper
-        finally:
-            self._sleeper = None
-
-    def _wake(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
-
-    def _news(self) -> None:
-        """Something is worth recording soon, though nothing waits for it."""
-        if self._news_timer is None:
-            self._news_timer = self._loop.call_later(_GATHER, self._news_have_waited)
-
-    def _news_have_waited(self) -> None:
-        self._news_due = True
-        self._wake()
-
-    def _forget_news(self) -> None:
-        self._news_due = False
-        if self._news_timer is not None:
-            self._news_timer.cancel()
-            self._news_timer = None
+    def _let_go(self) -> None:
+        """Give up what runs. A sync function cannot be stopped in its thread: its late result is ignored."""
+        tries, self._tries = self._tries, {}
+        for attempt in tries.values():
+            attempt.call.drop()
+            attempt.handle.close()
+        queued, self._queued = self._queued, {}
+        for granted in queued.values():
+            if not self._workshop.slots.withdraw(granted):
+                self._workshop.slots.give()
+        for timer in self._retries.values():
+            timer.cancel()
+        self._retries.clear()
+        self._calls.clear()
 
     # --- one task
 
-    async def _perform(self, definition: TaskDefinition, handle: TaskHandle | None) -> None:
-        """Try the task until it completes or its retry policy gives up, and report how it ended."""
-        try:
-            ended = await self._tries(definition, handle)
-        except Exception as error:  # a fault of the engine, not of the task
-            log.exception("task %r: internal error", definition.id)
-            ended = Ended(error=CloacaError(f"internal error: {describe(error)}"))
-        self._ended.append((definition.id, ended))
-        self._wake()
+    def _handle_now(self, task: str) -> TaskHandle | None:
+        """A try of ``task`` begins, if there is a slot for it; closing the handle gives the slot back."""
+        return self._handle(task) if self._workshop.slots.take() else None
 
-    async def _tries(self, definition: TaskDefinition, handle: TaskHandle | None) -> Ended:
-        """The last try's end: where it is no error, its value is the task's context after it, as a dict."""
-        while True:
-            if handle is None:
-                await self._workshop.slots.acquire()
-                handle = self._started(definition)
-                self._news()
-            try:
-                context = Context._holding(self._progress.input_of(definition.id))
-                ended = await self._try(definition, context, handle)
-                delay = self._delay(definition, ended)
-                if delay is None or ended.error is None:
-                    await self._call_back(definition, ended, context)
-                    return ended
-            finally:
-                handle.close()
-            self._progress.retrying(definition.id, f"retrying in {delay:.1f} s: {describe(ended.error)}")
-            self._news()
-            await asyncio.sleep(delay)
-            handle = None
+    def _handle(self, task: str) -> TaskHandle:
+        self._progress.started(task, _now())
+        return TaskHandle(task, self._workshop.slots, self._workshop.loop)
 
-    def _started(self, definition: TaskDefinition) -> TaskHandle:
-        """A try begins, in a slot that was taken for it; closing the handle gives the slot back."""
-        self._progress.started(definition.id, _now())
-        return TaskHandle(definition.id, self._workshop.slots, self._loop)
-
-    async def _try(self, definition: TaskDefinition, context: Context, handle: TaskHandle) -> Ended:
-        ended = await call(
+    def _start(self, definition: TaskDefinition, handle: TaskHandle | None) -> None:
+        """Start a try, now or once there is a slot for it."""
+        task = definition.id
+        if handle is None:
+            granted = functools.partial(self._post, functools.partial(self._granted, definition))
+            if not self._workshop.slots.take(granted):
+                self._queued[task] = granted
+                return
+            handle = self._handle(task)
+            self._news = True
+        context = Context._holding(self._progress.input_of(task))
+        call = Call(
             definition.function,
             (context, handle) if definition.takes_handle else (context,),
             is_async=definition.is_async,
-            pool=self._workshop.pool,
-            timeout=definition.timeout_seconds or self._workshop.task_timeout,
+            loop=self._workshop.loop,
+            check=functools.partial(checked_result, given=context, limit=self._workshop.context_limit),
+            tell=functools.partial(self._told, task, self._tried),
+            over=self._wake,
         )
-        if ended.error is not None:
-            return ended
-        try:
-            return Ended(checked_result(ended.value, context, self._workshop.context_limit))
-        except CloacaError as error:
-            return Ended(error=error)
+        self._tries[task] = _Try(definition, handle, context, call)
+        self._launch(call, definition.timeout_seconds or self._workshop.task_timeout)
+
+    def _launch(self, call: Call, timeout: float | None) -> None:
+        if timeout is not None:
+            call.limit(timeout, self._workshop.timers)
+        if call.is_async:
+            call.start()
+        else:
+            self._calls.append(call)
+
+    def _told(self, task: str, then: Callable[[_Try, Ended], None], ended: Ended) -> None:
+        """A call of a task's try has ended; in whatever thread."""
+        self._events.append(functools.partial(self._if_wanted, self._tries.get(task), then, ended))
+
+    def _wake(self) -> None:
+        self._workshop.crew.submit(self._go)
+
+    def _if_wanted(self, attempt: _Try | None, then: Callable[[_Try, Ended], None], ended: Ended) -> None:
+        if attempt is not None and self._tries.get(attempt.definition.id) is attempt:
+            then(attempt, ended)
+
+    def _granted(self, definition: TaskDefinition) -> None:
+        if self._queued.pop(definition.id, None) is None:
+            return  # the run let go of it, and of its slot
+        handle = self._handle(definition.id)
+        self._news = True
+        self._start(definition, handle)
+
+    def _tried(self, attempt: _Try, ended: Ended) -> None:
+        """The function returned, raised or took too long."""
+        definition = attempt.definition
+        delay = self._delay(definition, ended)
+        if ended.error is not None and delay is not None:
+            self._try_again(attempt, ended.error, delay)
+        elif ended.error is None and definition.on_success is not None:
+            self._call_back(attempt, ended, definition.on_success, Context(ended.value))
+        elif ended.error is not None and definition.on_failure is not None:
+            self._call_back(attempt, ended, definition.on_failure, describe(ended.error), attempt.context)
+        else:
+            self._settle(attempt, ended)
 
     def _delay(self, definition: TaskDefinition, ended: Ended) -> float | None:
         """Seconds until the next try; None: that was the last one."""
@@ -297,23 +404,55 @@ class _Execution:
         failures = self._progress.attempts_of(definition.id)
         return retry_delay(definition.retry, failures, ended.error, random.random())
 
-    async def _call_back(self, definition: TaskDefinition, ended: Ended, context: Context) -> None:
-        """Tell the task's own callback. What it raises is logged and fails nothing."""
-        if ended.error is None and definition.on_success is not None:
-            await self._tell(definition.on_success, definition.id, Context(ended.value))
-        elif ended.error is not None and definition.on_failure is not None:
-            await self._tell(definition.on_failure, definition.id, describe(ended.error), context)
+    def _try_again(self, attempt: _Try, error: Exception, delay: float) -> None:
+        task = attempt.definition.id
+        del self._tries[task]
+        attempt.handle.close()
+        self._progress.retrying(task, f"retrying in {delay:.1f} s: {describe(error)}")
+        self._news = True
+        again = functools.partial(self._post, functools.partial(self._retry, attempt.definition))
+        self._retries[task] = self._workshop.timers.after(delay, again)
 
-    async def _tell(self, callback: Callable[..., Any], task: str, *news: Any) -> None:
-        timeout = self._workshop.task_timeout
-        answer = await call(callback, (task, *news), is_async=False, pool=self._workshop.pool, timeout=timeout)
-        if answer.error is not None:
+    def _retry(self, definition: TaskDefinition) -> None:
+        if self._retries.pop(definition.id, None) is not None:
+            self._start(definition, None)
+
+    def _call_back(self, attempt: _Try, ended: Ended, callback: Callable[..., Any], *news: Any) -> None:
+        """Tell the task's own callback, within the try's slot."""
+        task = attempt.definition.id
+        call = Call(
+            callback,
+            (task, *news),
+            is_async=False,
+            loop=self._workshop.loop,
+            tell=functools.partial(self._told, task, functools.partial(self._called_back, ended)),
+            over=self._wake,
+        )
+        self._tries[task] = _Try(attempt.definition, attempt.handle, attempt.context, call)
+        self._launch(call, self._workshop.task_timeout)
+
+    def _called_back(self, ended: Ended, attempt: _Try, answer: Ended) -> None:
+        if answer.error is not None:  # which fails nothing
+            definition = attempt.definition
+            callback = definition.on_success if ended.error is None else definition.on_failure
             name = getattr(callback, "__name__", repr(callback))
-            log.warning("task %r: its callback %s raised %s", task, name, describe(answer.error))
+            log.warning("task %r: its callback %s raised %s", definition.id, name, describe(answer.error))
+        self._settle(attempt, ended)
+
+    def _settle(self, attempt: _Try, ended: Ended) -> None:
+        """The task has ended."""
+        task = attempt.definition.id
+        del self._tries[task]
+        attempt.handle.close()
+        if ended.error is None:
+            self._progress.completed(task, ended.value, _now())
+        else:
+            self._progress.gave_up(task, describe(ended.error), traceback_of(ended.error), _now())
+        self._news = True
 
 
-def _closed(handle: TaskHandle, _: object) -> None:
-    handle.close()
+def _nothing() -> None:
+    """Only let the run be looked at."""
 
 
 def _now() -> datetime:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
+from cloaca.engine.slots import Slots
 from cloaca.errors import TaskTimeout
 
 _account = threading.Lock()  # of every handle's slot: held for an instant only
@@ -28,13 +30,13 @@ class TaskHandle:
     True
     """
 
-    def __init__(self, task_id: str, slots: asyncio.Semaphore, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, task_id: str, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
         self.task_id = task_id
         self._slots = slots
         self._loop = loop
         self._held = True  # whoever makes a handle has taken a slot for it
         self._ended = False
-        self._waiting: threading.Event | None = None  # a function that waits in its thread
+        self._wake: Callable[[], None] | None = None  # of a function that waits in its thread
 
     def is_slot_held(self) -> bool:
         """Whether the task counts against the limit of tasks at once now."""
@@ -76,51 +78,78 @@ class TaskHandle:
     def _defer_in_thread(self, condition: Callable[[], Any], seconds: float) -> None:
         if condition():
             return
-        if self._marked_free():
-            self._loop.call_soon_threadsafe(self._slots.release)
-        self._waiting = threading.Event()
+        self._let_go()
+        changed = threading.Event()
+        self._wake = changed.set
         try:
             while not condition() and not self._ended:
-                self._waiting.wait(seconds)
+                changed.wait(seconds)
         except BaseException:
-            self._take_from_thread()
+            self._take_in_thread()
             raise
-        self._take_from_thread()
+        self._take_in_thread()
 
-    def _take_from_thread(self) -> None:
+    def _take_in_thread(self) -> None:
+        granted = threading.Event()
+        self._wake = granted.set
         if self._ended:
             raise self._given_up()
-        asyncio.run_coroutine_threadsafe(self._take(), self._loop).result()
+        if not self._slots.take(granted.set):
+            granted.wait()  # until there is a slot, or the try is over
+            if self._ended and self._slots.withdraw(granted.set):
+                raise self._given_up()
+        self._keep()
 
-    # --- on the loop
+    async def _take(self) -> None:
+        granted: asyncio.Future[None] = self._loop.create_future()
+
+        def grant() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(_resolve, granted)
+
+        if self._ended:
+            raise self._given_up()
+        if not self._slots.take(grant):
+            try:
+                await granted
+            except asyncio.CancelledError:  # the try is over
+                if not self._slots.withdraw(grant):
+                    self._slots.give()
+                raise
+        self._keep()
+
+    def _keep(self) -> None:
+        """The slot that was taken is the try's, if that is not over."""
+        with _account:
+            self._held = not self._ended
+        if not self._held:
+            self._slots.give()
+            raise self._given_up()
+
+    # --- for the engine
 
     def close(self) -> None:
         """The try has ended: give the slot back if it is held. A function that still waits in its thread wakes up."""
-        self._ended = True
-        if self._waiting is not None:
-            self._waiting.set()
+        with _account:
+            self._ended = True
+            wake = self._wake
         self._let_go()
+        if wake is not None:
+            wake()
 
     def _let_go(self) -> None:
-        if self._marked_free():
-            self._slots.release()
-
-    async def _take(self) -> None:
-        if not self._ended:
-            await self._slots.acquire()
-            self._held = True
-        if self._ended:
-            self._let_go()
-            raise self._given_up()
-
-    def _marked_free(self) -> bool:
-        """Whether this call, and no other at the same time, took the mark that the slot is held."""
         with _account:
             held, self._held = self._held, False
-        return held
+        if held:
+            self._slots.give()
 
     def _given_up(self) -> TaskTimeout:
         return TaskTimeout(f"task {self.task_id!r} was given up while it waited")
+
+
+def _resolve(granted: asyncio.Future[None]) -> None:
+    if not granted.done():
+        granted.set_result(None)
 
 
 async def _answer(condition: Callable[[], Any]) -> bool:

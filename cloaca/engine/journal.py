@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloaca.errors import CloacaError, Conflict, NotFound
 from cloaca.resources.run import RunStatus, WorkflowRun
-from cloaca.store.base import Store
+from cloaca.store.blocking import BlockingStore
 
 
 class RunLost(CloacaError):
@@ -12,32 +12,35 @@ class RunLost(CloacaError):
 
 
 class StoreJournal:
-    """Writes the status of one run; ``run`` is how it was last seen, or made but not yet created."""
+    """Writes the status of one run; ``run`` is how it was last seen, or made but not yet created.
 
-    def __init__(self, store: Store, run: WorkflowRun, *, created: bool) -> None:
+    Belongs to one thread at a time, which waits.
+    """
+
+    def __init__(self, store: BlockingStore, run: WorkflowRun, *, created: bool) -> None:
         self._store = store
         self._created = created
         self.run = run
 
-    async def write(self, status: RunStatus) -> None:
+    def write(self, status: RunStatus) -> None:
         """Record ``status``. Raises RunLost when another one has the right to."""
         if not self._created:
-            self.run = await self._store.create(self.run.model_copy(update={"status": status}))
+            self.run = self._store.create_here(self.run.model_copy(update={"status": status}))
             self._created = True
             return
         while True:
             try:
-                self.run = await self._store.write_status(self.run.model_copy(update={"status": status}))
+                self.run = self._store.write_status_here(self.run.model_copy(update={"status": status}))
             except NotFound:
                 raise RunLost(f"run {self.run.name!r} was deleted while it ran") from None
             except Conflict:
-                await self._look_again()
+                self._look_again()
             else:
                 return
 
-    async def _look_again(self) -> None:
+    def _look_again(self) -> None:
         """Somebody changed the object: its spec (then we write again), or its status (then it is not ours)."""
-        seen = await self._store.get(WorkflowRun, self.run.name, self.run.metadata.namespace)
+        seen = self._store.get_here(WorkflowRun, self.run.name, self.run.metadata.namespace)
         if seen is None or seen.metadata.uid != self.run.metadata.uid:
             raise RunLost(f"run {self.run.name!r} was deleted while it ran")
         if seen.status.phase.finished:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Executor
 from typing import Any
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.trigger import TriggerDefinition, TriggerResult
 from cloaca.engine.attempt import call
+from cloaca.engine.crew import Crew
 from cloaca.errors import CloacaError, TaskTimeout
 from cloaca.polling.answers import drain, drain_async, interpret, is_async_generator
 from cloaca.polling.messages import Fire
@@ -22,11 +22,11 @@ class Poll:
     """Calls ``definition``'s function once. ``publish`` returns when the fires are durable. Belongs to the loop."""
 
     def __init__(
-        self, definition: TriggerDefinition, publish: Callable[[tuple[Fire, ...]], Awaitable[None]], pool: Executor
+        self, definition: TriggerDefinition, publish: Callable[[tuple[Fire, ...]], Awaitable[None]], crew: Crew
     ) -> None:
         self._definition = definition
         self._publish_to = publish
-        self._pool = pool
+        self._crew = crew
         self._given: tuple[Any, ...] = tuple({} if name == "config" else Context() for name in definition.arguments)
         self._over = False
         self.running = False  # the function, in a thread: it goes on when the poll is given up
@@ -41,7 +41,7 @@ class Poll:
         self._loop = asyncio.get_running_loop()
         is_async = self._definition.is_async or is_async_generator(self._definition)
         function = self._on_loop if is_async else self._in_thread
-        calling = self._loop.create_task(call(function, (), is_async=is_async, pool=self._pool, timeout=None))
+        calling = self._loop.create_task(call(function, is_async=is_async, crew=self._crew))
         try:
             while not calling.done():
                 before = self.published

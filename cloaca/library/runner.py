@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import threading
 import uuid
@@ -18,9 +19,11 @@ from cloaca.authoring.registry import Registry, active_registry
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.attempt import check_size
 from cloaca.engine.config import DefaultRunnerConfig
-from cloaca.engine.execute import Stop, StopReason, Workshop, execute
+from cloaca.engine.crew import Crew
+from cloaca.engine.execute import Execution, Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import RunLost, StoreJournal
-from cloaca.engine.threads import DaemonThreads
+from cloaca.engine.slots import Slots
+from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import (
     AlreadyExists,
     CloacaError,
@@ -37,12 +40,12 @@ from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import manual_run_name, run_labels
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
 from cloaca.store import Store, open_store
+from cloaca.store.blocking import blocking
 
 T = TypeVar("T")
 
 log = logging.getLogger("cloaca.library")
 
-_MOST_THREADS = 1_000  # slots limit how many tasks work; a thread whose task gave up its slot waits beside them
 _PATIENCE = 1.0  # seconds
 
 
@@ -124,7 +127,8 @@ class DefaultRunner:
         self._lock = threading.Lock()
         self._closed = False
         self._active: set[concurrent.futures.Future[Any]] = set()
-        self._pool = DaemonThreads(_MOST_THREADS)
+        self._executing: set[_Ending] = set()
+        self._crew = Crew()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cloaca-runner", daemon=True)
         self._thread.start()
@@ -142,16 +146,19 @@ class DefaultRunner:
         config = self._config
         self._store: Store = await open_store(with_pool_size(database_url, config.db_pool_size))
         self._workshop = Workshop(
-            pool=self._pool,
-            slots=asyncio.Semaphore(config.max_concurrent_tasks),
+            crew=self._crew,
+            loop=self._loop,
+            timers=Timers(self._loop),
+            slots=Slots(config.max_concurrent_tasks),
             task_timeout=config.task_timeout_seconds,
         )
+        self._blocking = blocking(self._store, self._loop)
         self._registry: Registry = active_registry()
         self._presence = Presence(self._store)
         self._kept: set[asyncio.Task[Any]] = set()  # what shutdown() waits for
         self._cron = CronSchedules(self._store, config, self._registry.workflows, self._submit)
         self._triggers = TriggerSchedules(
-            self._store, self._registry, self._presence, self._pool, self._submit, self._keep
+            self._store, self._registry, self._presence, self._crew, self._submit, self._keep
         )
         try:
             await self._presence.announce()
@@ -181,41 +188,71 @@ class DefaultRunner:
             raise WorkflowNotFound(f"no workflow is registered as {workflow_name!r}; registered: {known}")
         given = Context(context).to_dict()
         check_size(given)
-        stop = Stop()
-        running = self._begin(self._execute(workflow, given, stop))
-        try:
-            return running.result()
-        except BaseException:  # its own error, or whatever a signal raised here while the run goes on
-            if not running.done():
-                self._loop.call_soon_threadsafe(stop.request, StopReason.CANCELLED)
-            raise
-
-    async def _execute(self, workflow: Workflow, context: dict[str, Any], stop: Stop) -> WorkflowResult:
         run = WorkflowRun(
             metadata=ObjectMeta(
                 name=manual_run_name(workflow.name, uuid.uuid4().hex[:12]),
                 labels=run_labels(workflow=workflow.name),
             ),
-            spec=RunSpec(workflow=workflow.name, context=context),
+            spec=RunSpec(workflow=workflow.name, context=given),
             status=RunStatus(attempt=1, pod_name=self._presence.name),
         )
-        journal = StoreJournal(self._store, run, created=False)
-        status = await self._drive(workflow, journal, stop)
-        return _result(workflow, journal.run, status)
+        journal = StoreJournal(self._blocking, run, created=False)
+        return _result(workflow, *self._wait_for(workflow, journal))
+
+    def _wait_for(self, workflow: Workflow, journal: StoreJournal) -> tuple[WorkflowRun, RunStatus]:
+        """Take a run to its end, while this thread waits."""
+        run, stop, ending = journal.run, Stop(), _Ending()
+        execution = Execution(
+            workflow,
+            run.spec.context,
+            run.status,
+            journal,
+            self._workshop,
+            stop,
+            functools.partial(self._ended, ending),
+        )
+        with self._lock:
+            self._refuse_if_closed()
+            self._executing.add(ending)
+        timer = self._time_limit(run, stop)
+        try:
+            try:
+                execution.begin()
+            except BaseException:
+                self._executing.discard(ending)
+                raise
+            ending.wait()
+        except BaseException:  # whatever a signal raised here while the run goes on
+            stop.request(StopReason.CANCELLED)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        status = execution.result()
+        return journal.run, status
+
+    def _ended(self, ending: _Ending) -> None:
+        self._executing.discard(ending)
+        ending.tell()
 
     async def _drive(self, workflow: Workflow, journal: StoreJournal, stop: Stop) -> RunStatus:
-        """Take a run to its end, within its time, which counts from its first start."""
-        run, timer = journal.run, None
-        if self._config.pipeline_timeout_seconds is not None:
-            left = float(self._config.pipeline_timeout_seconds)
-            if run.status.started_at is not None:
-                left -= (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
-            timer = self._loop.call_later(max(0.0, left), stop.request, StopReason.DEADLINE)
+        """Take a run to its end, while others of the loop go on."""
+        run = journal.run
+        timer = self._time_limit(run, stop)
         try:
             return await execute(workflow, run.spec.context, run.status, journal, self._workshop, stop)
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _time_limit(self, run: WorkflowRun, stop: Stop) -> Timer | None:
+        """Stop the run when its time is over, which counts from its first start."""
+        if self._config.pipeline_timeout_seconds is None:
+            return None
+        left = float(self._config.pipeline_timeout_seconds)
+        if run.status.started_at is not None:
+            left -= (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
+        return self._workshop.timers.after(max(0.0, left), functools.partial(stop.request, StopReason.DEADLINE))
 
     # --- in the background
 
@@ -240,7 +277,7 @@ class DefaultRunner:
     async def _drive_unseen(self, workflow: Workflow, run: WorkflowRun) -> None:
         try:
             async with self._triggers.turn(run):
-                await self._drive(workflow, StoreJournal(self._store, run, created=True), Stop())
+                await self._drive(workflow, StoreJournal(self._blocking, run, created=True), Stop())
         except RunLost as lost:
             log.warning("%s", lost)
         except CloacaError as error:
@@ -380,11 +417,13 @@ class DefaultRunner:
             if self._closed:
                 return
             self._closed = True
-            active = list(self._active)
+            active, executing = list(self._active), list(self._executing)
         if self._adopt in self._registry.listeners:
             self._registry.listeners.remove(self._adopt)
         winding_down = asyncio.run_coroutine_threadsafe(self._wind_down(), self._loop)
         concurrent.futures.wait([*active, winding_down])
+        for ending in executing:
+            ending.wait()
         try:
             asyncio.run_coroutine_threadsafe(self._store.close(), self._loop).result()
         finally:
@@ -395,18 +434,24 @@ class DefaultRunner:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._pool.shutdown()
+        self._crew.shutdown()
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start ``work`` on the runner's loop. Raises RunnerClosed after ``shutdown()``."""
         with self._lock:
-            if self._closed:
+            try:
+                self._refuse_if_closed()
+            except RunnerClosed:
                 work.close()
-                raise RunnerClosed("the runner was shut down: make a new DefaultRunner")
+                raise
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._active.add(future)
         future.add_done_callback(self._active.discard)
         return future
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise RunnerClosed("the runner was shut down: make a new DefaultRunner")
 
     def _refuse_own_thread(self, what: str) -> None:
         if threading.get_ident() == self._thread.ident:
@@ -424,6 +469,23 @@ class DefaultRunner:
 
     def __repr__(self) -> str:
         return f"DefaultRunner({'shut down' if self._closed else 'open'})"
+
+
+class _Ending:
+    """Lets threads wait for the end of a run: a signal interrupts the wait."""
+
+    def __init__(self) -> None:
+        self._open = threading.Lock()
+        self._open.acquire()
+
+    def tell(self) -> None:
+        """It has ended."""
+        self._open.release()
+
+    def wait(self) -> None:
+        """Return once it has ended."""
+        with self._open:
+            return
 
 
 async def _end_tasks() -> None:

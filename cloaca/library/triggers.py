@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -20,6 +19,7 @@ from cloaca.authoring.registry import Registry
 from cloaca.authoring.trigger import TriggerDefinition
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.attempt import describe
+from cloaca.engine.crew import Crew
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, ScheduleNotFound
 from cloaca.library.cron import Submit, iso, page
 from cloaca.library.poll import Poll
@@ -64,14 +64,14 @@ class TriggerSchedules:
         store: Store,
         registry: Registry,
         presence: Presence,
-        pool: Executor,
+        crew: Crew,
         submit: Submit,
         keep: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         self._store = store
         self._registry = registry
         self._presence = presence
-        self._pool = pool
+        self._crew = crew
         self._submit = submit
         self._keep = keep
         self._polled: dict[str, _Polled] = {}
@@ -221,7 +221,7 @@ class TriggerSchedules:
         async def publish(fires: tuple[Fire, ...]) -> None:
             await self._keep(self._fire(definition, fires))
 
-        polled.poll = Poll(definition, publish, self._pool)
+        polled.poll = Poll(definition, publish, self._crew)
         await polled.poll.run(POLL_TIMEOUT)
         long_ago = row.status.last_poll_at is None or now - row.status.last_poll_at > _WRITTEN_EVERY
         if long_ago and not polled.poll.published:

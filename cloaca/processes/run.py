@@ -15,14 +15,17 @@ from typing import Any
 from cloaca.authoring.registry import Registry
 from cloaca.authoring.retry import RetryPolicy
 from cloaca.authoring.workflow import Workflow
+from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import RunLost, StoreJournal
-from cloaca.engine.threads import DaemonThreads
+from cloaca.engine.slots import Slots
+from cloaca.engine.timers import Timers
 from cloaca.errors import CloacaError
 from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun
 from cloaca.store import Store, open_store
+from cloaca.store.blocking import blocking
 
 log = logging.getLogger("cloaca.run")
 
@@ -60,7 +63,8 @@ async def attend(store: Store, job: dict[str, Any], registry: Registry, asked: a
 async def _execute(
     store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry, asked: asyncio.Event
 ) -> int:
-    journal = _ConditionJournal(store, seen, created=True)
+    loop = asyncio.get_running_loop()
+    journal = _ConditionJournal(blocking(store, loop), seen, created=True)
     claimed = seen.status.model_copy(update={"attempt": job["attempt"], "pod_name": job.get("pod", str(os.getpid()))})
     workflow = registry.workflows.get(seen.spec.workflow)
     if workflow is None:
@@ -69,14 +73,9 @@ async def _execute(
         await _record(journal, _refused(claimed, message))
         return ENDED
     stop = Stop()
-    loop = asyncio.get_running_loop()
     watching = loop.create_task(_obey_signal(asked, stop, store, seen))
     _arm_deadline(seen, stop, loop)
-    workshop = Workshop(
-        pool=DaemonThreads(_THREADS, "task"),
-        slots=asyncio.Semaphore(TASKS_AT_ONCE),
-        task_timeout=None,
-    )
+    workshop = Workshop(crew=Crew(_THREADS, name="task"), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
     try:
         workflow = with_manifest(workflow, job.get("manifest"))
         status = await execute(workflow, seen.spec.context, claimed, journal, workshop, stop)
@@ -91,9 +90,9 @@ async def _execute(
 class _ConditionJournal(StoreJournal):
     """Records with each status the conditions that people, kubectl and kstatus read."""
 
-    async def write(self, status: RunStatus) -> None:
+    def write(self, status: RunStatus) -> None:
         now = datetime.now(timezone.utc)
-        await super().write(with_conditions(status, self.run.metadata.generation, now))
+        super().write(with_conditions(status, self.run.metadata.generation, now))
 
 
 def with_conditions(status: RunStatus, generation: int, now: datetime) -> RunStatus:
@@ -132,7 +131,7 @@ def _reason_of_failure(status: RunStatus) -> str:
 
 async def _record(journal: StoreJournal, status: RunStatus) -> None:
     try:
-        await journal.write(status)
+        await asyncio.to_thread(journal.write, status)
     except RunLost as lost:
         log.warning("%s", lost)
 

@@ -63,6 +63,10 @@ class Database(Protocol):
         """The rows as last committed, by whomever."""
         ...
 
+    def read_here(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """As ``read``, for a thread that may wait."""
+        ...
+
     async def write(self, work: Work[T]) -> T:
         """What ``work`` returns, once it is committed. Raises what it raises."""
         ...

@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import psycopg
@@ -59,13 +60,20 @@ class PostgresDatabase:
 
     async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
         """As in the protocol."""
+        return await asyncio.wrap_future(self._read_soon(statement, parameters))
+
+    def read_here(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """As in the protocol."""
+        return self._read_soon(statement, parameters).result()
+
+    def _read_soon(self, statement: str, parameters: Mapping[str, Any]) -> Future[list[Any]]:
         self._check_usable()
 
         def work(connection: Any) -> list[Any]:
             rows: list[Any] = execute(connection, statement, parameters).fetchall()
             return rows
 
-        return await asyncio.wrap_future(self._reading.put(work))
+        return self._reading.put(work)
 
     async def write(self, work: Work[T]) -> T:
         """As in the protocol."""

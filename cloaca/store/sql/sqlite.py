@@ -76,6 +76,10 @@ class SqliteDatabase:
 
     async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
         """As in the protocol. In the calling thread: a read takes microseconds and never waits for a writer."""
+        return self.read_here(statement, parameters)
+
+    def read_here(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """As in the protocol."""
         self._check_usable()
         with self._read_lock:
             try:

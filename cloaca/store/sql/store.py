@@ -53,6 +53,12 @@ class SqlStore:
         row = await self._one("get", {"kind": kind.KIND, "namespace": namespace, "name": name})
         return None if row is None else from_row(kind, row)
 
+    def get_here(self, kind: type[R], name: str, namespace: str = DEFAULT_NAMESPACE) -> R | None:
+        """As ``get``, for a thread that may wait."""
+        where = {"kind": kind.KIND, "namespace": namespace, "name": name}
+        row = next(iter(self._database.read_here(self._sql["get"], where)), None)
+        return None if row is None else from_row(kind, row)
+
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:

@@ -17,9 +17,11 @@ from cloaca.store import open_store
 PROGRAM = """
 import asyncio, os, signal, sys
 import cloaca
+from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, Workshop, execute
 from cloaca.engine.journal import StoreJournal
-from cloaca.engine.threads import DaemonThreads
+from cloaca.engine.slots import Slots
+from cloaca.engine.timers import Timers
 from cloaca.resources import ObjectMeta, RunSpec, WorkflowRun
 from cloaca.resources.run import RunStatus
 from cloaca.store import open_store
@@ -51,22 +53,22 @@ class Killing:
 
     def __init__(self, store):
         self.store = store
-        self.get = store.get
+        self.get_here = store.get_here
 
-    async def commit(self, write, obj):
+    def commit(self, write, obj):
         self.commits += 1
         if (side, number) == ("before", self.commits):
             os.kill(os.getpid(), signal.SIGKILL)
-        written = await write(obj)
+        written = write(obj)
         if (side, number) == ("after", self.commits):
             os.kill(os.getpid(), signal.SIGKILL)
         return written
 
-    async def create(self, obj):
-        return await self.commit(self.store.create, obj)
+    def create_here(self, obj):
+        return self.commit(self.store.create_here, obj)
 
-    async def write_status(self, obj):
-        return await self.commit(self.store.write_status, obj)
+    def write_status_here(self, obj):
+        return self.commit(self.store.write_status_here, obj)
 
 async def main():
     store = await open_store(url)
@@ -81,7 +83,8 @@ async def main():
         await store.close()
         return
     claimed = run.status.model_copy(update={"attempt": run.status.attempt + there})
-    workshop = Workshop(pool=DaemonThreads(4), slots=asyncio.Semaphore(4), task_timeout=None)
+    loop = asyncio.get_running_loop()
+    workshop = Workshop(crew=Crew(), loop=loop, timers=Timers(loop), slots=Slots(4))
     await execute(workflow, {}, claimed, StoreJournal(killing, run, created=there), workshop, Stop())
     print(killing.commits)
     await store.close()

@@ -22,7 +22,7 @@ from cloaca.store import open_store
 # before is recorded, so that each has a commit of its own; "trigger" lets a trigger fire two keys; "recover" does
 # neither. All end when no run is left unfinished. Tasks write down that they began.
 PROGRAMS = """
-import asyncio, json, os, signal, sys, threading, traceback
+import asyncio, contextlib, json, os, signal, sys, threading, traceback
 import cloaca
 import cloaca.library.runner as library
 from cloaca.resources import WorkflowRun
@@ -45,23 +45,43 @@ def program(url, trace, mode, side, number):
         def __getattr__(self, name):
             return getattr(self.store, name)
 
-        async def commit(self, write, *arguments):
-            self.commits += 1
-            mine = self.commits
+        @contextlib.contextmanager
+        def point(self):
+            with news:
+                self.commits += 1
+                mine = self.commits
             if (side, number) == ("before", mine):
                 os.kill(os.getpid(), signal.SIGKILL)
-            written = await write(*arguments)
+            yield
             if (side, number) == ("after", mine):
                 os.kill(os.getpid(), signal.SIGKILL)
+
+        async def commit(self, write, *arguments):
+            with self.point():
+                written = await write(*arguments)
+            return self.note(written)
+
+        def commit_here(self, write, obj):
+            with self.point():
+                written = write(obj)
+            return self.note(written)
+
+        def note(self, written):
+            nonlocal recorded
             if isinstance(written, WorkflowRun):
-                self.note(written)
+                with news:
+                    recorded = sum(task.phase is TaskPhase.COMPLETED for task in written.status.tasks)
+                    news.notify_all()
             return written
 
-        def note(self, run):
-            nonlocal recorded
-            with news:
-                recorded = sum(task.phase is TaskPhase.COMPLETED for task in run.status.tasks)
-                news.notify_all()
+        def get_here(self, *arguments):
+            return self.store.get_here(*arguments)
+
+        def create_here(self, obj):
+            return self.commit_here(self.store.create_here, obj)
+
+        def write_status_here(self, obj):
+            return self.commit_here(self.store.write_status_here, obj)
 
         async def create(self, obj):
             return await self.commit(self.store.create, obj)

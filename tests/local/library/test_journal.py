@@ -38,19 +38,19 @@ async def stored(store: Any) -> WorkflowRun:
 async def test_the_first_record_creates_the_run_and_the_next_ones_change_it(store: Any) -> None:
     journal = StoreJournal(store, a_run(), created=False)
 
-    await journal.write(RUNNING)
+    journal.write(RUNNING)
     assert (await stored(store)).status == RUNNING
-    await journal.write(COMPLETED)
+    journal.write(COMPLETED)
     assert (await stored(store)).status == COMPLETED
     assert journal.run == await stored(store)
 
 
 async def test_a_change_of_the_spec_is_no_hindrance(store: Any) -> None:
     journal = StoreJournal(store, await store.create(a_run()), created=True)
-    await journal.write(RUNNING)
+    journal.write(RUNNING)
     await store.update((await stored(store)).with_spec(cancel=True))
 
-    await journal.write(COMPLETED)
+    journal.write(COMPLETED)
 
     found = await stored(store)
     assert (found.status, found.spec.cancel) == (COMPLETED, True)
@@ -61,7 +61,7 @@ async def test_a_run_that_was_deleted_is_lost(store: Any) -> None:
     await store.delete(a_run().ref)
 
     with pytest.raises(RunLost, match="run 'nightly-1' was deleted while it ran"):
-        await journal.write(RUNNING)
+        journal.write(RUNNING)
 
 
 async def test_another_run_of_the_same_name_is_not_written(store: Any) -> None:
@@ -70,7 +70,7 @@ async def test_another_run_of_the_same_name_is_not_written(store: Any) -> None:
     another = await store.create(a_run())
 
     with pytest.raises(RunLost):
-        await journal.write(RUNNING)
+        journal.write(RUNNING)
     assert (await stored(store)) == another
 
 
@@ -86,9 +86,9 @@ async def test_a_run_that_somebody_else_has_written_is_lost_and_stays_as_they_wr
     store: Any, theirs: RunStatus, message: str
 ) -> None:
     journal = StoreJournal(store, await store.create(a_run()), created=True)
-    await journal.write(RUNNING)
+    journal.write(RUNNING)
     await store.write_status((await stored(store)).model_copy(update={"status": theirs}))
 
     with pytest.raises(RunLost, match=message):
-        await journal.write(COMPLETED)
+        journal.write(COMPLETED)
     assert (await stored(store)).status == theirs

@@ -149,7 +149,7 @@ async def test_a_stalled_owner_that_wakes_up_cannot_write(lasting: str) -> None:
         taken = await store.write_status(claimed(run, "runner-new", DefaultRunnerConfig(), datetime.now(timezone.utc)))
 
         with pytest.raises(RunLost, match="was given to attempt 2"):
-            await stalled.write(run.status.model_copy(update={"phase": RunPhase.COMPLETED}))
+            stalled.write(run.status.model_copy(update={"phase": RunPhase.COMPLETED}))
         assert await store.get(WorkflowRun, run.name) == taken
     finally:
         await store.close()

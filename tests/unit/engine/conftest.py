@@ -11,22 +11,23 @@ import pytest
 
 from cloaca.authoring.registry import collecting
 from cloaca.authoring.workflow import Workflow
+from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, Workshop, execute
-from cloaca.engine.threads import DaemonThreads
+from cloaca.engine.slots import Slots
+from cloaca.engine.timers import Timers
 from cloaca.resources.run import RunStatus, TaskPhase
 
 
 class Engine:
     """Runs workflows; ``written`` has every status that was recorded, oldest first."""
 
-    def __init__(self, pool: DaemonThreads) -> None:
-        self.pool = pool
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
         self.written: list[RunStatus] = []
         self.stop: Stop | None = None
-        self.slots = asyncio.Semaphore(4)
+        self.slots = Slots(4)
 
-    async def write(self, status: RunStatus) -> None:
-        await asyncio.sleep(0)
+    def write(self, status: RunStatus) -> None:
         self.written.append(status)
 
     async def run(
@@ -40,8 +41,16 @@ class Engine:
         limit: int = 256 * 1024,
     ) -> RunStatus:
         self.stop = Stop()
-        self.slots = asyncio.Semaphore(slots)
-        workshop = Workshop(pool=self.pool, slots=self.slots, task_timeout=timeout, context_limit=limit)
+        self.slots = Slots(slots)
+        loop = asyncio.get_running_loop()
+        workshop = Workshop(
+            crew=self.crew,
+            loop=loop,
+            timers=Timers(loop),
+            slots=self.slots,
+            task_timeout=timeout,
+            context_limit=limit,
+        )
         return await execute(workflow, context or {}, recorded or RunStatus(), self, workshop, self.stop)
 
     def seen(self, task: str) -> list[TaskPhase]:
@@ -62,6 +71,6 @@ def registry() -> Iterator[Any]:
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    pool = DaemonThreads(64)
-    yield Engine(pool)
-    pool.shutdown()
+    crew = Crew(64)
+    yield Engine(crew)
+    crew.shutdown()

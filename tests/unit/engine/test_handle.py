@@ -46,7 +46,7 @@ async def test_a_task_that_defers_gives_up_its_slot_while_it_waits(engine: Any, 
 
     assert ended.phase is RunPhase.COMPLETED
     assert held == {"before": True, "during": False, "after": True}
-    assert engine.slots._value == 1
+    assert engine.slots.free == 1
 
 
 async def test_a_condition_may_be_async_in_an_async_task(engine: Any) -> None:
@@ -89,7 +89,7 @@ async def test_a_condition_that_raises_fails_the_task_and_loses_no_slot(engine: 
     ended = await engine.run(builder.build(), slots=1)
 
     assert ended.message == "task 'waits' failed: OSError: gone"
-    assert engine.slots._value == 1
+    assert engine.slots.free == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -115,7 +115,7 @@ async def test_a_task_whose_time_is_over_while_it_waits_takes_no_slot_any_more(e
 
     assert await asyncio.to_thread(left.wait, 10)
     assert ended.message == "task 'waits' failed: TaskTimeout: it took longer than its 0.03 s"
-    assert engine.slots._value == 1
+    assert engine.slots.free == 1
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ async def test_a_run_that_is_cancelled_gives_its_slots_back(engine: Any, cancel:
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert engine.slots._value == slots
+    assert engine.slots.free == slots
 
 
 # --- resuming
@@ -172,7 +172,7 @@ async def test_a_finished_run_that_is_looked_at_again_runs_nothing(engine: Any) 
 async def test_a_journal_that_refuses_ends_the_run_where_it_is(engine: Any) -> None:
     workflow, begun = waiting()
 
-    async def refuse(status: RunStatus) -> None:
+    def refuse(status: RunStatus) -> None:
         if begun.is_set():
             raise OSError("disk full")
         engine.written.append(status)
@@ -183,4 +183,4 @@ async def test_a_journal_that_refuses_ends_the_run_where_it_is(engine: Any) -> N
         await engine.run(workflow)
 
     assert engine.written == []
-    assert engine.slots._value == 4
+    assert engine.slots.free == 4
