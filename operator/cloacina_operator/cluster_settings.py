@@ -73,7 +73,7 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         image_pull_secrets=tuple(name for name in text("IMAGE_PULL_SECRETS", "").split(",") if name),
         poller_service_account=text("POLLER_SERVICE_ACCOUNT", "cloacina-poller"),
         run_service_account=text("RUN_SERVICE_ACCOUNT", "cloacina-run"),
-        store=text("POD_STORE", "kubernetes:"),
+        store=text("POD_STORE", "") or None,
         import_timeout=count("IMPORT_TIMEOUT", 60),
         job_ttl=count("JOB_TTL", 3600),
     )

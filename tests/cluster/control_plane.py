@@ -19,18 +19,41 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster import certificates
 
 CRDS = Path(__file__).parents[2] / "crds"
 READY_SECONDS = 60.0
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "omitManagedFields": True,
+    "rules": [
+        {"level": "None", "userGroups": ["system:serviceaccounts:kube-system"]},  # the controllers
+        {"level": "None", "users": ["system:apiserver", "system:kube-controller-manager"]},
+        {"level": "None", "nonResourceURLs": ["*"]},
+        {"level": "Metadata"},
+    ],
+}
+"""What everybody but the control plane itself asked, and what came of it."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
 
 class NotReady(Exception):
     """A program of the control plane ended or never answered; the text has the end of its log."""
+
+
+class Asked(NamedTuple):
+    """One request, and its answer."""
+
+    verb: str
+    resource: str  # with its subresource: workflowruns/status
+    name: str
+    code: int
+    path: str
 
 
 @dataclass(kw_only=True)
@@ -93,6 +116,22 @@ class ControlPlane:
         cluster = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))["clusters"][0]
         return _write_kubeconfig(self.folder / f"{name}.kubeconfig", name, user, cluster["cluster"], namespace)
 
+    # --- who asked for what
+
+    def asked(self, user: str) -> list[Asked]:
+        """The requests of a user, in the order in which they were answered; of its pods, for a service account."""
+        found = []
+        for line in (self.folder / "audit.log").read_text().splitlines():
+            event = json.loads(line)
+            if event["user"]["username"] == user:
+                about = event.get("objectRef", {})
+                what = "/".join(part for part in (about.get("resource"), about.get("subresource")) if part)
+                status = event.get("responseStatus", {})
+                found.append(
+                    Asked(event["verb"], what, about.get("name", ""), status.get("code", 0), event["requestURI"])
+                )
+        return found
+
     # --- trouble
 
     def stop(self, name: str) -> None:
@@ -119,6 +158,7 @@ def control_plane(programs: Mapping[str, Path], folder: Path) -> Iterator[Contro
     for client in ("admin", "controller-manager"):
         _write_kubeconfig(folder / f"{client}.kubeconfig", client, _certificate(pki, client), authority, "default")
     etcd = f"http://127.0.0.1:{etcd_port}"
+    (folder / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
     plane = ControlPlane(
         folder=folder, url=url, kubectl_program=programs["kubectl"], kubeconfig=folder / "admin.kubeconfig"
     )
@@ -147,6 +187,9 @@ def control_plane(programs: Mapping[str, Path], folder: Path) -> Iterator[Contro
             f"--service-account-key-file={pki / 'sa.pub'}",
             f"--service-account-signing-key-file={pki / 'sa.key'}",
             "--service-cluster-ip-range=10.96.0.0/16",
+            f"--audit-policy-file={folder / 'audit-policy.json'}",
+            f"--audit-log-path={folder / 'audit.log'}",
+            "--audit-log-mode=blocking-strict",  # what was answered is in the log
         ],
         "kube-controller-manager": [
             str(programs["kube-controller-manager"]),

@@ -15,6 +15,7 @@ from typing import Any
 
 from cloacina_operator.core.manifests import ARCHIVE_PATH, ARCHIVE_VOLUME
 from cloacina_operator.executors.api import Api
+from cluster.control_plane import ControlPlane
 
 from cloaca.errors import NotFound
 from cloaca.resources.names import MAIN_CONTAINER
@@ -25,8 +26,8 @@ Object = dict[str, Any]
 class Player:
     """Says what becomes of the pods of one namespace."""
 
-    def __init__(self, api: Api, namespace: str, folder: Path, environment: dict[str, str] | None = None) -> None:
-        self._environment = environment or {}
+    def __init__(self, api: Api, namespace: str, folder: Path, plane: ControlPlane) -> None:
+        self._plane = plane
         self._api = api
         self._namespace = namespace
         self._folder = folder
@@ -92,6 +93,7 @@ class Player:
         container = next(c for c in pod["spec"]["containers"] if c["name"] == MAIN_CONTAINER)
         arguments = [str(archive) if word == ARCHIVE_PATH else word for word in container["args"]]
         await self.runs(pod)
+        kubeconfig = await self._identity(pod, home)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -100,7 +102,7 @@ class Player:
             str(home / "tmp"),
             env={
                 **os.environ,
-                **self._environment,
+                "KUBECONFIG": str(kubeconfig),
                 "CLOACA_LAST_WORDS": str(words),
                 "CLOACA_POD": pod["metadata"]["name"],
             },
@@ -139,6 +141,14 @@ class Player:
                     task.cancel()
             if playing:
                 await asyncio.wait(playing.values())
+
+    async def _identity(self, pod: Object, home: Path) -> Path:
+        """A kubeconfig with the token that the pod would have mounted; where it has none, a path that is not there."""
+        if pod["spec"].get("automountServiceAccountToken") is False:
+            return home / "no-identity"
+        name, account = pod["metadata"]["name"], pod["spec"]["serviceAccountName"]
+        token = await asyncio.to_thread(self._plane.token, account, self._namespace, name)
+        return await asyncio.to_thread(self._plane.kubeconfig_of_token, token, name, self._namespace)
 
     async def _mount(self, source: Object, folder: Path) -> None:
         path = f"/api/v1/namespaces/{self._namespace}/configmaps/{source['name']}"

@@ -36,7 +36,7 @@ class World:
 
     def __init__(self, plane: ControlPlane, namespace: str, api: Api, jobs: Jobs, store: Any, folder: Path) -> None:
         self.plane, self.namespace, self.api, self.jobs, self.store = plane, namespace, api, jobs, store
-        self.kubelet = Player(api, namespace, folder)
+        self.kubelet = Player(api, namespace, folder, plane)
         self.heard: list[Ref] = []
         self._news = asyncio.Event()
 

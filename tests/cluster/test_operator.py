@@ -22,6 +22,7 @@ from builders import WORKFLOW, archive, declared
 from cloacina_operator.executors.api import Api, find_access
 from cluster.control_plane import ControlPlane
 from cluster.player import Player
+from cluster.release import Release
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, WorkflowRun
 from cloaca.resources.conditions import find
@@ -56,10 +57,12 @@ def free_port() -> int:
 class Cluster:
     """One namespace, its operators, and a kubelet that is played."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, api: Api, store: Store, folder: Path) -> None:
+    def __init__(
+        self, plane: ControlPlane, namespace: str, api: Api, store: Store, folder: Path, release: Release
+    ) -> None:
         self.plane, self.namespace, self.api, self.store, self.folder = plane, namespace, api, store, folder
-        self.url = f"kubernetes:?namespace={namespace}&archives={namespace}"
-        self.kubelet = Player(api, namespace, folder, {"KUBECONFIG": str(plane.kubeconfig)})
+        self.kubelet = Player(api, namespace, folder, plane)
+        self.release = release
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports: dict[str, int] = {}
 
@@ -67,14 +70,11 @@ class Cluster:
         """Start an operator."""
         self.ports[name] = free_port()
         settings = {
-            "KUBECONFIG": str(self.plane.kubeconfig),
-            "CLOACINA_IMAGE": "cloacina:test",
-            "CLOACINA_NAMESPACES": self.namespace,
+            **self.release.environment,
+            "KUBECONFIG": str(self.release.kubeconfig(name)),
             "CLOACINA_POD_NAMESPACE": self.namespace,
             "CLOACINA_POD": name,
             "CLOACINA_PORT": str(self.ports[name]),
-            "CLOACINA_STORE": f"{self.url}&cached=true",
-            "CLOACINA_POD_STORE": self.url,
             **environment,
         }
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -163,14 +163,15 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Cluster]:
+async def cluster(control_plane: ControlPlane, tmp_path: Path, helm: Path) -> AsyncIterator[Cluster]:
     name = f"test-{os.urandom(4).hex()}"
     control_plane.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
-    for account in ("cloacina-poller", "cloacina-run"):
-        control_plane.kubectl("create", "serviceaccount", account, "-n", name)
+    release = Release.render(helm, control_plane, name, f"sourceSecrets[0].namespace={name}",
+                             "sourceSecrets[0].names={registry}")  # fmt: skip
+    release.install()
     api = Api(find_access({"KUBECONFIG": str(control_plane.kubeconfig)}))
     store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}&archives={name}")
-    made = Cluster(control_plane, name, api, store, tmp_path)
+    made = Cluster(control_plane, name, api, store, tmp_path, release)
     playing = asyncio.ensure_future(made.kubelet.play())
     yield made
     for operator in list(made.processes):
@@ -180,6 +181,13 @@ async def cluster(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
     await store.close()
     await api.close()
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
+    release.remove()
+    if not control_plane.processes:
+        return  # somebody else's cluster keeps no record for us
+    assert control_plane.asked(release.user)
+    accounts = (release.user, *(f"system:serviceaccount:{name}:cloacina-{pod}" for pod in ("poller", "run")))
+    refused = [request for user in accounts for request in control_plane.asked(user) if request.code == 403]
+    assert not refused, "the roles of the chart do not allow what is asked for"
 
 
 async def test_a_fire_makes_a_pod_that_runs(cluster: Cluster) -> None:

@@ -58,8 +58,8 @@ class PodSettings:
     image_pull_secrets: tuple[str, ...] = ()
     poller_service_account: str = "cloacina-poller"
     run_service_account: str = "cloacina-run"
-    store: str = "kubernetes:"
-    """URL of the store, as the processes in the pods open it."""
+    store: str | None = None
+    """URL of the store, as the processes in the pods open it; None: the cluster that they are in."""
     import_timeout: int = 60
     """Seconds that importing a package may take."""
     job_ttl: int = 3600
@@ -184,7 +184,9 @@ def inspection_job(package: CloacinaPackage, digest: str, parts: int, settings: 
 
 
 def _where(package: CloacinaPackage, digest: str, settings: PodSettings) -> list[str]:
-    return ["--namespace", package.metadata.namespace, "--store", settings.store, *_archive(digest)]
+    namespace = package.metadata.namespace  # the one where the pod's account may look at anything
+    store = settings.store or f"kubernetes:?namespace={namespace}"
+    return ["--namespace", namespace, "--store", store, *_archive(digest)]
 
 
 def _archive(digest: str) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster.chart.helm_binary import HelmMissing, built_helm
 from cluster.control_plane import ControlPlane
 from cluster.kubectl import Kubectl
 
@@ -51,15 +50,6 @@ def installed(admin: Kubectl, rendered: list[dict[str, Any]]) -> Kubectl:
     admin("apply", "-f", "-", document={"apiVersion": "v1", "kind": "List", "items": rendered})
     admin("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     return admin
-
-
-@pytest.fixture(scope="session")
-def helm() -> Path:
-    """``$HELM``, or Helm built once from its Go module into the cache."""
-    try:
-        return built_helm()
-    except HelmMissing as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

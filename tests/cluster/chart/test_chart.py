@@ -88,6 +88,25 @@ def test_without_cluster_wide_the_operator_is_bound_in_the_named_namespace_only(
     assert bound == {"a", "cloacina-system"}
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        (
+            {"packageNamespaces": ["a"]},
+            {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]}]},
+        ),
+        ({"packageNamespaces": ["a"], "clusterWide": True}, None),
+    ],
+    ids=["named", "cluster-wide"],
+)
+def test_the_policies_hold_where_the_operator_works(render: Render, values: dict[str, Any], wanted: Any) -> None:
+    """The operator of another release is exempt in its own namespaces only."""
+    bindings = [d for d in render(values) if d["kind"] == "ValidatingAdmissionPolicyBinding"]
+    assert len(bindings) == 3
+    for binding in bindings:
+        assert binding["spec"].get("matchResources", {}).get("namespaceSelector") == wanted
+
+
 def test_the_service_monitor_selects_the_service(render: Render) -> None:
     documents = render({"metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}})
     monitor, service = only(documents, "ServiceMonitor"), only(documents, "Service")

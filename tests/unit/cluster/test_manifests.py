@@ -142,7 +142,7 @@ def test_a_run_is_tried_once_a_job_and_goes_with_its_run() -> None:
     assert main_container(made)["args"] == [
         "cloaca.processes.attempt",
         *("--run", "data-ingest-inbox-7", "--uid", "u-run", "--attempt", "2"),
-        *("--namespace", "team", "--store", "kubernetes:"),
+        *("--namespace", "team", "--store", "kubernetes:?namespace=team"),
         *("--archive", "/cloacina/archive", "--digest", DIGEST),
     ]
 
