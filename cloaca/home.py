@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VARIABLE = "CLOACINA_HOME"
+STORE_VARIABLE = "CLOACINA_STORE"
+"""Names the store, before the setting ``store`` in the home's ``config.toml``."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ class Daemon:
         self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.options: list[str] = []
+        self.store = str(self.home.database)  # its URL
+
+    def keep_in(self, url: str) -> None:
+        """Say in its settings that its store is ``url``."""
+        self.home.root.mkdir(exist_ok=True)
+        self.home.config.write_text(f"store = {json.dumps(url)}\n")
+        self.store = url
 
     def start(self) -> None:
         """Start it; returns at once."""
@@ -46,10 +53,14 @@ class Daemon:
             )
 
     def kill(self) -> None:
-        """SIGKILL to the daemon alone: what it started must notice."""
+        """SIGKILL to the daemon alone: what it started must notice. Returns when all of it has ended."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        deadline = time.monotonic() + PATIENCE
+        while left := processes_with(f"CLOACINA_TEST={self.environment['CLOACINA_TEST']}"):
+            assert time.monotonic() < deadline, f"processes outlived their daemon: {left}"
+            time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop, and wait."""
@@ -70,9 +81,9 @@ class Daemon:
     async def eventually(self, what: str, look: Callable[[Any], Awaitable[Any]], patience: float = PATIENCE) -> Any:
         """What ``look(store)`` returns once it is true; fails with the daemon's log after ``patience`` seconds."""
         deadline = time.monotonic() + patience
-        while not self.home.database.exists() and time.monotonic() < deadline:
+        while self.store == str(self.home.database) and not self.home.database.exists() and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        store = await open_store(str(self.home.database))
+        store = await open_store(self.store)
         seen = None
         try:
             while time.monotonic() < deadline:
@@ -124,7 +135,7 @@ class Daemon:
 
     async def update(self, obj: Any) -> Any:
         """Write an object's spec, as `cloaca apply` does, whatever happened to it meanwhile."""
-        store = await open_store(str(self.home.database))
+        store = await open_store(self.store)
         try:
             return await store.update(obj.with_metadata(resource_version=""))
         finally:
@@ -132,7 +143,7 @@ class Daemon:
 
     async def submit(self, obj: Any) -> Any:
         """Put an object into the store, as `cloaca apply` does."""
-        store = await open_store(str(self.home.database))
+        store = await open_store(self.store)
         try:
             return await store.create(obj)
         finally:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from cloaca.cli.place import Wanted
 from cloaca.cli.session import Session, command, commands
 from cloaca.errors import CloacaError
 from cloaca.packages.inspection import isolation
@@ -55,20 +56,22 @@ def daemon(
     Example:
       cloaca daemon
       cloaca daemon --home ./home --watch-dir ./dist --log-level debug
+      cloaca daemon --store postgresql://me@localhost/workflows
     """
     if importlib.util.find_spec(OPERATOR) is None:
         raise CloacaError(f"the daemon is not installed here: {OPERATOR} is missing; install cloacina whole")
     sys.stdout.flush()
     sys.stderr.flush()
-    arguments = daemon_arguments(session.wanted.home, watch_dir or [], log_level, log_format)
+    arguments = daemon_arguments(session.wanted, watch_dir or [], log_level, log_format)
     os.execv(sys.executable, [sys.executable, *isolation(), "-m", HOST, *arguments])  # noqa: S606  # our own arguments
 
 
 def daemon_arguments(
-    home: Path | None, watch_dirs: list[Path], log_level: Level | None, log_format: LogFormat | None
+    wanted: Wanted, watch_dirs: list[Path], log_level: Level | None, log_format: LogFormat | None
 ) -> list[str]:
     """The daemon's own options; what was not given is left to it."""
-    arguments = [] if home is None else ["--home", str(home)]
+    arguments = [] if wanted.home is None else ["--home", str(wanted.home)]
+    arguments += [] if wanted.store is None else ["--store", wanted.store]
     for folder in watch_dirs:
         arguments += ["--watch-dir", str(folder)]
     arguments += [] if log_level is None else ["--log-level", log_level.value]

@@ -93,7 +93,7 @@ def _copy(session: Session, place: Laptop, read: Archive, data: bytes, name: str
             f"{DEFAULT_NAMESPACE!r}: leave out --name and -n, or declare the package with `cloaca apply`"
         )
     folder = place.home.packages
-    if place.home.database.exists():
+    if place.has_store:
         session.with_store(partial(_refuse_a_package_by_hand, package))
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{package}-{read.manifest.version}{SUFFIX}"

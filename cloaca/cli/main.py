@@ -14,7 +14,15 @@ import typer
 from typer.core import TyperGroup
 
 from cloaca.cli.place import Wanted
-from cloaca.cli.session import ContextOption, DebugOption, HomeOption, KubeconfigOption, KubernetesOption, Session
+from cloaca.cli.session import (
+    ContextOption,
+    DebugOption,
+    HomeOption,
+    KubeconfigOption,
+    KubernetesOption,
+    Session,
+    StoreOption,
+)
 from cloaca.errors import CloacaError
 
 
@@ -107,6 +115,7 @@ def root(
     kubeconfig: KubeconfigOption = None,
     kubernetes: KubernetesOption = False,
     home: HomeOption = None,
+    store: StoreOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Workflows and the triggers that fire them: packed, deployed, polled, run.
@@ -117,7 +126,7 @@ def root(
       cloaca pack my-package
       cloaca daemon
     """
-    wanted = Wanted(home=home, kube_context=kube_context, kubeconfig=kubeconfig, kubernetes=kubernetes)
+    wanted = Wanted(home=home, store=store, kube_context=kube_context, kubeconfig=kubeconfig, kubernetes=kubernetes)
     ctx.ensure_object(Session).hear(wanted, debug)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from cloaca.cli.running import absence_of_daemon, daemon_process
 from cloaca.errors import CloacaError, StoreUnavailable
-from cloaca.home import VARIABLE, Home
+from cloaca.home import STORE_VARIABLE, VARIABLE, Home
 
 if TYPE_CHECKING:
     from cloaca.store import Store
@@ -27,6 +27,7 @@ class Wanted:
     """What the options say about the place."""
 
     home: Path | None = None
+    store: str | None = None
     kube_context: str | None = None
     kubeconfig: Path | None = None
     kubernetes: bool = False
@@ -40,6 +41,7 @@ class Wanted:
         """Both; where they differ, this one holds."""
         return Wanted(
             home=self.home or other.home,
+            store=self.store or other.store,
             kube_context=self.kube_context or other.kube_context,
             kubeconfig=self.kubeconfig or other.kubeconfig,
             kubernetes=self.kubernetes or other.kubernetes,
@@ -51,6 +53,22 @@ class Laptop:
     """The home of a daemon."""
 
     home: Home
+    store: str | None = None  # what an option or the environment names; None: the settings of the home say
+
+    @property
+    def url(self) -> str:
+        """Of its store. Raises StoreUnavailable for what cannot be one."""
+        from cloaca.store.of_home import named_store, store_url
+
+        return store_url(self.home, self.store or named_store(self.home))
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there may be something in its store: always, where that is no file."""
+        from cloaca.store.sql.url import SqliteUrl, parse_url
+
+        url = parse_url(self.url)
+        return not isinstance(url, SqliteUrl) or Path(url.path).exists()
 
     @property
     def namespace(self) -> str:
@@ -66,7 +84,7 @@ class Laptop:
         from cloaca.store import open_store
 
         home = self.home
-        if not home.database.exists() and not make:
+        if not make and not self.has_store:
             raise StoreUnavailable(
                 f"nothing was ever deployed in the home {home.root}: start `cloaca daemon` or apply something, "
                 f"or name another home with --home or ${VARIABLE}, or a cluster with --kube-context"
@@ -77,7 +95,7 @@ class Laptop:
             raise StoreUnavailable(
                 f"the home {home.root} cannot be made: {error.strerror or error}; name another one with --home"
             ) from error
-        return await open_store(str(home.database))
+        return await open_store(self.url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +144,13 @@ def choose(wanted: Wanted, environment: Mapping[str, str]) -> Place:
 
     Never what ``$KUBECONFIG`` happens to name: a command meant for a laptop must not reach a cluster by accident.
     """
-    if wanted.names_cluster and wanted.home is not None:
+    if wanted.names_cluster and (wanted.home is not None or wanted.store is not None):
         raise CloacaError(
-            "--home names a home on this machine; --kube-context, --kubeconfig and --kubernetes name a cluster: "
-            "give one or the other"
+            "--home and --store name what a daemon works on; --kube-context, --kubeconfig and --kubernetes name a "
+            "cluster: give one or the other"
         )
     if wanted.names_cluster:
         return Cluster(kubeconfig=wanted.kubeconfig, context=wanted.kube_context)
-    if wanted.home is None and environment.get(CONTEXT_VARIABLE):
+    if wanted.home is None and wanted.store is None and environment.get(CONTEXT_VARIABLE):
         return Cluster(kubeconfig=None, context=environment[CONTEXT_VARIABLE])
-    return Laptop(Home.find(wanted.home, environment))
+    return Laptop(Home.find(wanted.home, environment), wanted.store or environment.get(STORE_VARIABLE) or None)

@@ -15,7 +15,7 @@ import typer
 
 from cloaca.cli.place import Cluster, Laptop, Place, Wanted, choose
 from cloaca.errors import CloacaError
-from cloaca.home import VARIABLE
+from cloaca.home import STORE_VARIABLE, VARIABLE
 
 if TYPE_CHECKING:
     from cloaca.store import Store
@@ -26,6 +26,14 @@ T = TypeVar("T")
 HomeOption = Annotated[
     Path | None,
     typer.Option(help=f"The daemon's home, instead of ${VARIABLE} or ~/.cloacina.", show_default=False),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help=f"The store of the home, instead of ${STORE_VARIABLE}, its settings or the file in it.",
+        show_default=False,
+    ),
 ]
 ContextOption = Annotated[
     str | None,
@@ -132,12 +140,12 @@ def command(
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def call(ctx: typer.Context, home: Path | None, debug: bool, **given: Any) -> Any:
+        def call(ctx: typer.Context, home: Path | None, store: str | None, debug: bool, **given: Any) -> Any:
             session = ctx.find_object(Session)
             if session is None:
                 raise CloacaError("cloaca was called in an odd way: start it with cloaca.cli.main.main()")
             cluster = {option: given.pop(option) for option in CLUSTER_OPTIONS if anywhere}
-            session.hear(Wanted(home=home, **cluster), debug)
+            session.hear(Wanted(home=home, store=store, **cluster), debug)
             if not anywhere and session.wanted.names_cluster:
                 raise CloacaError(f"`cloaca {name}` works on this machine: leave out what names a cluster")
             if given.get("namespace") is not None:
@@ -156,6 +164,7 @@ def command(
                 if anywhere
             ),
             inspect.Parameter("home", keyword, default=None, annotation=HomeOption),
+            inspect.Parameter("store", keyword, default=None, annotation=StoreOption),
             inspect.Parameter("debug", keyword, default=False, annotation=DebugOption),
         ]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads both of these

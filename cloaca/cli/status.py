@@ -37,6 +37,7 @@ def status(session: Session, namespace: ScopeOption = None) -> None:
     """
     from cloaca.cli.place import Laptop
     from cloaca.cli.running import daemon_process
+    from cloaca.store.sql.url import without_password
 
     place, scope = session.place, session.look_around(namespace)
     if isinstance(place, Laptop):
@@ -44,9 +45,11 @@ def status(session: Session, namespace: ScopeOption = None) -> None:
         running = paint(f"running, process {process}", GOOD) if process else paint("not running", BAD)
         say(f"Daemon:     {running}{'' if process else ': start `cloaca daemon`'}")
         say(f"Home:       {place.home.root}")
-        if process is None and not place.home.database.exists():
+        if process is None and not place.has_store:
             say("Store:      empty: nothing was ever deployed here")
             return
+        if place.url != str(place.home.database):
+            say(f"Store:      {without_password(place.url)}")
     else:
         say(f"Cluster:    {place.name}", f"Namespace:  {scope}")
     say(*session.with_store(partial(_overview, scope)))

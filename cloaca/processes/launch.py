@@ -11,7 +11,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cloaca.packages.inventory import Inventory
 from cloaca.polling.messages import LONGEST_LINE
 
 _CONTROL = "CLOACA_ZYGOTE_CONTROL"
+_MODULES = "CLOACA_ZYGOTE_MODULES"
 _ZYGOTE_GONE = "its zygote is gone"
 _LAST_WORDS = 5.0  # seconds that a zygote gets to end what it started
 
@@ -170,15 +171,15 @@ class Nursery:
         self._link = link
 
     @classmethod
-    async def start(cls) -> Nursery:
-        """Start it. It ends with this process, or with ``close()``."""
+    async def start(cls, modules: Sequence[str] = ()) -> Nursery:
+        """Start it; every process below has ``modules`` imported. It ends with this process, or with ``close()``."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "cloaca.processes.zygote",
-                env={**os.environ, _CONTROL: str(theirs.fileno())},
+                env={**os.environ, _CONTROL: str(theirs.fileno()), _MODULES: " ".join(modules)},
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
                 start_new_session=True,

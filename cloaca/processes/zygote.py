@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import random
@@ -35,6 +36,7 @@ from cloaca.processes.run import run
 
 _CHUNK = 65_536
 _CONTROL = "CLOACA_ZYGOTE_CONTROL"  # the descriptor of the control socket, for a zygote that was executed
+_MODULES = "CLOACA_ZYGOTE_MODULES"  # what is imported once, for all that are forked
 
 
 class Zygote:
@@ -253,6 +255,8 @@ def main() -> NoReturn:
             os.environ.update(origin.get("env", {}))
             registry = load_package(Path(origin["root"]), origin["entry_module"])
         become(job["message"], job["descriptor"], registry)
+    for module in os.environ.pop(_MODULES).split():
+        importlib.import_module(module)
     Zygote(socket.socket(fileno=int(os.environ.pop(_CONTROL))), None, None).serve()
 
 

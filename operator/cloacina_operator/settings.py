@@ -29,6 +29,8 @@ class DaemonSettings:
     """Everything that can be set of the local daemon."""
 
     home: Home
+    store: str | None = None
+    """URL of the database that holds packages, triggers and runs; None: the SQLite file in the home."""
     watch_dirs: tuple[Path, ...] = ()
     """Folders besides ``packages`` in the home whose archives are deployed."""
     max_runs: int = 16
@@ -85,6 +87,12 @@ def _with(settings: DaemonSettings, data: dict[str, Any], where: str) -> DaemonS
     return replace(settings, **changes)
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"is {value!r}, but must be a text")
+    return value
+
+
 def _folders(value: object) -> tuple[Path, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise TypeError(f"is {value!r}, but must be a list of paths")
@@ -136,6 +144,7 @@ def _limits(value: object) -> Limits:
 
 
 _READERS: dict[str, Any] = {
+    "store": _text,
     "watch_dirs": _folders,
     "max_runs": _count,
     "drain": _duration,

@@ -21,6 +21,7 @@ from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.processes.launch import Child, Nursery, PackageZygote
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.store import Store
+from cloaca.store.of_home import drivers_of
 from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
 
@@ -95,7 +96,7 @@ class Children:
         """Have the first zygote ready, so that the first package need not wait for it."""
         async with self._nursing:
             if self._nursery is None or not self._nursery.alive:
-                self._nursery = await Nursery.start()
+                self._nursery = await Nursery.start(drivers_of(self._store_url))
 
     # --- packages
 

@@ -1,4 +1,4 @@
-"""The local daemon: a home, a SQLite file, child processes. ``python -m cloacina_operator.hosts.daemon``."""
+"""The local daemon: a home, a SQL store, child processes. ``python -m cloacina_operator.hosts.daemon``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloaca.errors import CloacaError
-from cloaca.home import Home
+from cloaca.home import STORE_VARIABLE, Home
 from cloaca.store import Store, open_store
+from cloaca.store.of_home import store_url
+from cloaca.store.sql.url import without_password
 from cloacina_operator.executors.children import Children
 from cloacina_operator.hosts.folder import Folders
 from cloacina_operator.hosts.lock import locked
 from cloacina_operator.hosts.logs import set_up
+from cloacina_operator.hosts.seat import Seat
 from cloacina_operator.settings import DaemonSettings, read_settings
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
@@ -33,22 +36,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cloacina.daemon")
 
-AT_START = ("import_timeout", "worker_memory", "jitter", "metrics_port", "limits")  # as they were when it started
+AT_START = (
+    "store",
+    "import_timeout",
+    "worker_memory",
+    "jitter",
+    "metrics_port",
+    "limits",
+)  # as they were when it started
 LEFT_AT_ONCE = 130  # exit code after a second SIGINT, as a shell has it
 
 
 class Daemon:
     """Everything that the daemon consists of, wired. Belongs to one event loop."""
 
-    def __init__(self, settings: DaemonSettings, store: Store, overrides: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: DaemonSettings, store: Store, store_url: str, seat: Seat | None, overrides: dict[str, Any]
+    ) -> None:
+        """``seat`` None: the lock of the home is enough."""
         self._settings = settings
         self._overrides = overrides
         self._store = store
+        self._seat = seat
         self._queue = Queue()
         meters = None if settings.metrics_port is None else _meters()
         self._children = Children(
             store=store,
-            store_url=str(settings.home.database),
+            store_url=store_url,
             home=settings.home,
             limits=settings.limits,
             max_runs=settings.max_runs,
@@ -90,13 +104,15 @@ class Daemon:
         reconciling = asyncio.ensure_future(self._reconciler.run())
         self._following = asyncio.ensure_future(self._folders.run())
         stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
+        keeping = asyncio.ensure_future(loop.create_future() if self._seat is None else self._seat.keep())
         log.info("ready: copy .cloacina archives into %s", self._settings.home.packages)
         gc.collect()
         gc.freeze()  # what start-up made stays; the collector need not look at it again
         try:
             while not stopping.done():
-                await asyncio.wait({reconciling, self._following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (reconciling, self._following):
+                working = (reconciling, self._following, keeping)
+                await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in working:
                     if task.done() and not task.cancelled():
                         task.result()
             log.info(
@@ -106,7 +122,7 @@ class Daemon:
             self._following.cancel()
             await self._children.drain(self._settings.drain)
         finally:
-            for ending in (reconciling, self._following, stopping):
+            for ending in (reconciling, self._following, keeping, stopping):
                 ending.cancel()
             if self._metrics is not None:
                 self._metrics.close()
@@ -173,10 +189,17 @@ def prepare(settings: DaemonSettings) -> None:
 
 async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:
     """Run the daemon of a home that is prepared and locked."""
-    store = await open_store(str(settings.home.database))
+    url = store_url(settings.home, settings.store)
+    store = await open_store(url)
     try:
-        remove_stale_folders(settings.home, await store.list_archives())
-        await Daemon(settings, store, overrides).run()
+        seat = None if settings.store is None else await Seat.take(store, settings.home.root)
+        try:
+            log.info("the store is %s", without_password(url))
+            remove_stale_folders(settings.home, await store.list_archives())
+            await Daemon(settings, store, url, seat, overrides).run()
+        finally:
+            if seat is not None:
+                await seat.leave()
     finally:
         await store.close()
 
@@ -193,11 +216,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start the daemon; returns its exit code."""
     parser = argparse.ArgumentParser(prog="cloaca daemon", description="Reconcile packages, triggers and runs here.")
     parser.add_argument("--home", type=Path, help="instead of $CLOACINA_HOME or ~/.cloacina")
+    parser.add_argument(
+        "--store", help=f"URL of the store, instead of ${STORE_VARIABLE} or the SQLite file of the home"
+    )
     parser.add_argument("--watch-dir", type=Path, action="append", default=[], help="deploy archives from here too")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--log-format", choices=("text", "json"))
     given = parser.parse_args(arguments)
     overrides = {key: value for key in ("log_level", "log_format") if (value := getattr(given, key)) is not None}
+    if named := given.store or os.environ.get(STORE_VARIABLE):
+        overrides["store"] = named
     overrides["watch_dirs"] = tuple(folder.expanduser().absolute() for folder in given.watch_dir)
     try:
         settings = read_settings(Home.find(given.home, os.environ), dict(overrides))

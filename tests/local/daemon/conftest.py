@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import postgres_server
 import pytest
 from daemon_process import Daemon, processes_with
 
@@ -25,3 +26,11 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     while left := processes_with(mark):
         assert time.monotonic() < deadline, f"processes outlived their daemon: {left}"
         await asyncio.sleep(0.05)
+
+
+@pytest.fixture(params=["its own file", "postgres"])
+def anywhere(request: pytest.FixtureRequest, daemon: Daemon) -> Daemon:
+    """The daemon, with each kind of store that it can have."""
+    if request.param == "postgres":
+        daemon.keep_in(postgres_server.shared().url())
+    return daemon
