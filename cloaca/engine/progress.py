@@ -29,6 +29,7 @@ class Progress:
         self._leaves = graph.leaves(dependencies)
         self._context = context
         self._recorded = recorded
+        self._started_at = recorded.started_at  # None: it is the time of the first record
         self._tasks = {task: TaskStatus(id=task) for task in graph.topological_order(dependencies)}
         self._contexts: dict[str, dict[str, Any]] = {}  # of completed tasks that are still needed
         self._waiting = {task: len(set(needs)) for task, needs in dependencies.items()}
@@ -74,6 +75,7 @@ class Progress:
     def status(self, *, phase: RunPhase, now: datetime) -> RunStatus:
         """What is to be recorded: everything that a later process needs, and what a person wants to see."""
         done = phase.finished
+        self._started_at = self._started_at or now
         message, traceback = self._failure or (None, None)
         return self._recorded.model_copy(
             update={
@@ -81,7 +83,7 @@ class Progress:
                 "tasks": tuple(self._tasks.values()),
                 "checkpoint": {} if done else dict(self._contexts),
                 "context": self.final_context() if phase is RunPhase.COMPLETED else None,
-                "started_at": self._recorded.started_at or now,
+                "started_at": self._started_at,
                 "finished_at": now if done else None,
                 "message": message,
                 "traceback": traceback,

@@ -94,7 +94,7 @@ def state(queue: Queue, index: Index) -> list[Metric]:
     length = GaugeMetricFamily("cloacina_operator_queue_length", "Objects that wait to be looked at, or are.")
     length.add_metric([], len(queue))
     runs = GaugeMetricFamily("cloacina_runs", "Runs that have not ended, by phase.", labels=["phase"])
-    running = index.count_started()
+    running = index.count_running()
     runs.add_metric(["Running"], running)
     runs.add_metric(["Pending"], index.count_unfinished() - running)
     errors = GaugeMetricFamily(

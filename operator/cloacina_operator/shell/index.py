@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, Ref, RunPhase, Trigger, WorkflowRun
 from cloaca.store import Store
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.runs import Sibling, ended
@@ -24,7 +24,9 @@ class _Unfinished:
     trigger_uid: str | None
     trigger: str | None
     created: datetime
-    started: bool
+    started: bool  # it has had a process: its turn has come, though it may wait for the next one
+    waiting: bool  # it has no process now
+    failures: int
 
 
 class Index:
@@ -70,7 +72,7 @@ class Index:
         self._packages.add(ref)  # where it is gone, the next look at everything says so once more
         affected = [ref]
         affected += [trigger.ref for trigger in self.triggers_of(ref)]
-        affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and not run.started]
+        affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and run.waiting]
         return affected
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
@@ -84,13 +86,13 @@ class Index:
                 self._on_end(run)
         if run is not None and not run.status.phase.finished:
             after = self._runs[ref] = _unfinished(run)
-            if before is not None or after.trigger is None:
-                return [ref]
-            return [ref, Ref(Trigger.KIND, ref.namespace, after.trigger)]
+            if before is not None:
+                return [ref, *self._waiting()] if _gave_up_its_slot(before, after) else [ref]
+            return [ref] if after.trigger is None else [ref, Ref(Trigger.KIND, ref.namespace, after.trigger)]
         if before is None:
             by = None if run is None else run.spec.trigger_ref
             return [ref] if by is None else [ref, Ref(Trigger.KIND, ref.namespace, by.name)]
-        affected = [ref, *(run.ref for run in self._runs.values() if not run.started)]  # a slot, or a turn, came free
+        affected = [ref, *self._waiting()]  # a slot, or a turn, came free
         if before.trigger is not None:
             affected.append(Ref(Trigger.KIND, ref.namespace, before.trigger))
         return affected
@@ -160,13 +162,13 @@ class Index:
         """How many runs have not ended."""
         return len(self._runs)
 
-    def count_started(self) -> int:
-        """How many of those have been started."""
-        return sum(run.started for run in self._runs.values())
+    def count_running(self) -> int:
+        """How many of those have a process."""
+        return sum(not run.waiting for run in self._runs.values())
 
-    def unstarted(self) -> list[Ref]:
-        """Runs that wait for something."""
-        return [run.ref for run in self._runs.values() if not run.started]
+    def _waiting(self) -> list[Ref]:
+        """Runs that wait for something: those that were started before, and lost their process, too."""
+        return [run.ref for run in self._runs.values() if run.waiting]
 
 
 def _unfinished(run: WorkflowRun) -> _Unfinished:
@@ -178,7 +180,13 @@ def _unfinished(run: WorkflowRun) -> _Unfinished:
         trigger=None if trigger is None else trigger.name,
         created=run.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc),
         started=run.status.attempt > 0,
+        waiting=run.status.phase is RunPhase.PENDING,
+        failures=run.status.failures,
     )
+
+
+def _gave_up_its_slot(before: _Unfinished, after: _Unfinished) -> bool:
+    return after.waiting and (not before.waiting or after.failures > before.failures)
 
 
 def _is_of(run: _Unfinished, package: Ref) -> bool:

@@ -55,6 +55,16 @@ def test_a_task_is_ready_when_all_that_it_needs_has_completed() -> None:
     assert progress.final_context() == {"a": True, "b": True, "c": True, "d": True}
 
 
+def test_a_run_starts_when_it_is_first_recorded_whatever_is_recorded_later() -> None:
+    progress = Progress(DIAMOND, {}, RunStatus())
+    first = progress.status(phase=RunPhase.RUNNING, now=NOW)
+    complete(progress, "a")
+    second = progress.status(phase=RunPhase.RUNNING, now=LATER)
+    assert (first.started_at, second.started_at) == (NOW, NOW)
+    resumed = Progress(DIAMOND, {}, second)
+    assert resumed.status(phase=RunPhase.RUNNING, now=LATER).started_at == NOW
+
+
 def test_the_checkpoint_holds_only_what_is_still_needed() -> None:
     progress = Progress({**DIAMOND, "leaf": ["a"]}, {}, RunStatus())
     kept = []
