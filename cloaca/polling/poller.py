@@ -7,7 +7,6 @@ import logging
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, TypeVar
@@ -15,11 +14,12 @@ from typing import Any, TypeVar
 from cloaca.authoring.duration import parse_duration
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreUnavailable
 from cloaca.polling import schedule, tick
+from cloaca.polling.entry import Entry, fired_by, resumed_status, timing
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, StartWorker, Workers
-from cloaca.resources.names import tick_run_name
+from cloaca.resources.names import keyed_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
 from cloaca.resources.run import TriggerReference, WorkflowRun
 from cloaca.resources.trigger import (
@@ -29,7 +29,6 @@ from cloaca.resources.trigger import (
     PendingTick,
     Tick,
     Trigger,
-    TriggerStatus,
 )
 from cloaca.store.base import Change, Store
 
@@ -44,25 +43,6 @@ _PATIENCE = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds between tries while the store 
 
 class TriggerGone(CloacaError):
     """The Trigger was deleted while its function was called; its fires have nowhere to go, and nobody wants them."""
-
-
-@dataclass
-class _Entry:
-    """What the poller knows of one trigger."""
-
-    trigger: Trigger  # as last seen in the store
-    status: TriggerStatus  # with our half ahead of the store's by what is not written yet
-    fired: FiredKeys  # a stale view does no harm: the operator looks again before it starts a run
-    active: set[str] = field(default_factory=set)  # unfinished runs
-    unwritten: list[Tick] = field(default_factory=list)
-    written_at: float = float("-inf")
-    timer: asyncio.TimerHandle | None = None
-    polling: asyncio.Task[None] | None = None
-    blocked: bool = False  # a poll came due while a run was active
-
-    @property
-    def name(self) -> str:
-        return self.trigger.name
 
 
 class Poller:
@@ -92,7 +72,7 @@ class Poller:
         self._workers = Workers(start_worker, memory=worker_memory)
         self._jitter = jitter
         self._observer = observer or Unobserved()
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
         self._defaults = RunDefaults()
         self._stopping = False
@@ -187,8 +167,8 @@ class Poller:
         if entry is None:
             by = TriggerReference(name=trigger.name, uid=trigger.metadata.uid)
             fired = FiredKeys(self._store, by, self._namespace)
-            entry = _Entry(trigger=trigger, status=_resumed(trigger, runs), fired=fired)
-            entry.active = {run.name for run in runs if _fired_by(run, trigger) and not run.status.phase.finished}
+            entry = Entry(trigger=trigger, status=resumed_status(trigger, runs), fired=fired)
+            entry.active = {run.name for run in runs if fired_by(run, trigger) and not run.status.phase.finished}
             self._entries[trigger.name] = entry
             self._plan(entry, first=True)
             return
@@ -197,7 +177,7 @@ class Poller:
             entry.status = trigger.status  # the operator fires it by the clock, and writes all of it
         else:
             entry.status = tick.poll_half(entry.status, trigger.status)
-        if _timing(before) != _timing(trigger):
+        if timing(before) != timing(trigger):
             self._plan(entry, first=True)
 
     def _saw_run(self, name: str, run: WorkflowRun | None) -> None:
@@ -207,9 +187,9 @@ class Poller:
                     entry.active.discard(name)
                     self._unblock(entry)
             return
-        fired_by = None if run.spec.trigger_ref is None else self._entries.get(run.spec.trigger_ref.name)
-        if fired_by is not None and _fired_by(run, fired_by.trigger):
-            fired_by.active.add(name)
+        entry_of_it = None if run.spec.trigger_ref is None else self._entries.get(run.spec.trigger_ref.name)
+        if entry_of_it is not None and fired_by(run, entry_of_it.trigger):
+            entry_of_it.active.add(name)
             return
         if len(self._foreign) > 100_000:
             self._foreign.clear()
@@ -222,7 +202,7 @@ class Poller:
 
     # --- keeping time
 
-    def _plan(self, entry: _Entry, *, first: bool = False, blocked: bool = False) -> None:
+    def _plan(self, entry: Entry, *, first: bool = False, blocked: bool = False) -> None:
         """Set the time of the next poll: at once after a start, a change of settings or the end of what blocked it."""
         if entry.timer is not None:
             entry.timer.cancel()
@@ -243,7 +223,7 @@ class Poller:
         entry.status = entry.status.model_copy(update={"next_poll_time": _now() + timedelta(seconds=due - now)})
         entry.timer = self._loop.call_at(due, self._due, entry)
 
-    def _pollable(self, entry: _Entry) -> EffectiveSettings | None:
+    def _pollable(self, entry: Entry) -> EffectiveSettings | None:
         """The settings to poll with, or None: not by us, or not now."""
         effective = entry.trigger.status.effective
         if self._stopping or effective is None or effective.digest != self._digest:
@@ -252,7 +232,7 @@ class Poller:
             return None
         return effective
 
-    def _due(self, entry: _Entry) -> None:
+    def _due(self, entry: Entry) -> None:
         lateness = 0.0 if entry.timer is None else self._loop.time() - entry.timer.when()
         entry.timer = None
         effective = self._pollable(entry)
@@ -268,7 +248,7 @@ class Poller:
         self._observer.began(self._package, lateness)
         entry.polling = self._loop.create_task(self._poll(entry, effective))
 
-    def _unblock(self, entry: _Entry) -> None:
+    def _unblock(self, entry: Entry) -> None:
         if entry.blocked and not entry.active:
             entry.blocked = False
             self._plan(entry, blocked=True)
@@ -281,14 +261,15 @@ class Poller:
 
     # --- one poll
 
-    async def _poll(self, entry: _Entry, effective: EffectiveSettings) -> None:
+    async def _poll(self, entry: Entry, effective: EffectiveSettings) -> None:
         time, started = _now(), self._loop.time()
         submitted: list[str] = []
         duplicates: list[str] = []
 
         async def publish(fires: tuple[Fire, ...], state: dict[str, Any] | None) -> None:
-            await self._submit(entry, fires, state, submitted, duplicates)
-            await self._write(entry)
+            made = await self._submit(entry, fires, state, submitted, duplicates)
+            if made or self._keep(entry, state):
+                await self._write(entry)
 
         def observed(ended: Tick) -> None:
             self._observer.ticked(self._package, ended, fires=len(submitted), duplicates=len(duplicates))
@@ -316,16 +297,12 @@ class Poller:
                 failed = tick.error_tick(time=time, duration=duration, error=error)
                 observed(failed)
                 await self._failed(entry, failed, error)
-            elif submitted or duplicates:
-                fired = tick.fired_tick(time=time, duration=duration, submitted=submitted, duplicates=duplicates)
-                observed(fired)
-                entry.unwritten.append(fired)
-                entry.status = tick.after_success(entry.status)
-                await self._write(entry)
             else:
-                skipped = tick.skipped_tick(time=time, duration=duration, reason=ended.reason)
-                observed(skipped)
-                await self._skipped(entry, skipped, ended.state)
+                done = tick.ended_tick(
+                    time=time, duration=duration, submitted=submitted, duplicates=duplicates, reason=ended.reason
+                )
+                observed(done)
+                await self._succeeded(entry, done, ended.state)
         except TriggerGone:
             self._forget(entry.name)
         except CloacaError as refused:  # a fire that the store will never take, such as one over the limit
@@ -338,43 +315,73 @@ class Poller:
             if self._entries.get(entry.name) is entry:
                 self._plan(entry)
 
-    async def _failed(self, entry: _Entry, failed: Tick, error: str) -> None:
+    async def _failed(self, entry: Entry, failed: Tick, error: str) -> None:
         log.warning("trigger %s: poll failed: %s", entry.name, error.splitlines()[0] if error else "")
         entry.unwritten.append(failed)
         entry.status = tick.after_error(entry.status, error)
         await self._write(entry)
 
-    async def _skipped(self, entry: _Entry, skipped: Tick, state: dict[str, Any] | None) -> None:
-        """Record a skip: at once where it changes something, else with the next one that is written."""
-        news = not entry.status.ticks or entry.status.consecutive_errors > 0
-        entry.unwritten.append(skipped)
+    async def _succeeded(self, entry: Entry, done: Tick, state: dict[str, Any] | None) -> None:
+        """Record a poll that ended well: at once where it says something new, else with the next one."""
+        news = entry.status.consecutive_errors > 0 or tick.is_news(done, (*entry.unwritten[-1:], *entry.status.ticks))
+        entry.unwritten.append(done)
         entry.unwritten = entry.unwritten[-tick.TICKS_KEPT :]
         entry.status = tick.after_success(entry.status)
-        if state is not None and state != entry.status.state:
-            entry.status = entry.status.model_copy(update={"state": state})
-            news = True
-        if news or self._loop.time() - entry.written_at >= FLUSH_AFTER:
+        changed = self._keep(entry, state)
+        if news or changed or self._loop.time() - entry.written_at >= FLUSH_AFTER:
             await self._write(entry)
+
+    def _keep(self, entry: Entry, state: dict[str, Any] | None) -> bool:
+        """Take over the function's state; whether it has changed."""
+        if state is None or state == entry.status.state:
+            return False
+        entry.status = entry.status.model_copy(update={"state": state})
+        return True
 
     # --- submitting, exactly once
 
     async def _submit(
         self,
-        entry: _Entry,
+        entry: Entry,
         fires: tuple[Fire, ...],
         state: dict[str, Any] | None,
         submitted: list[str],
         duplicates: list[str],
-    ) -> None:
-        """Make the runs of ``fires``; returns when they are durable. What is not written yet is the tick's number."""
+    ) -> bool:
+        """Make the runs of ``fires``; returns when they are durable, and whether the status is to be written.
+
+        It need not be where all of them had fired before: a function may find the same things at each call.
+        """
+        if any(fire.key is not None for fire in fires):
+            fires = await self._persistently(partial(self._new, entry, fires, duplicates))
+            if not fires:
+                return False
         seen = entry.trigger.model_copy(update={"status": tick.poll_half(entry.status, entry.trigger.status)})
         pending = tick.intend(seen, fires, state, [uuid.uuid4().hex for _ in fires])
         if tick.needs_record(pending):
             entry.status = entry.status.model_copy(update={"pending": pending})
             await self._write(entry)
         await self._finish(entry, pending, submitted, duplicates)
+        return True
 
-    async def _finish(self, entry: _Entry, pending: PendingTick, submitted: list[str], duplicates: list[str]) -> None:
+    async def _new(self, entry: Entry, fires: tuple[Fire, ...], duplicates: list[str]) -> tuple[Fire, ...]:
+        """The fires without those that are known to have fired before, whose runs are added to ``duplicates``."""
+        await entry.fired.refresh()
+        new, repeated = [], []
+        for fire in fires:
+            name = "" if fire.key is None else keyed_run_name(entry.name, entry.trigger.metadata.uid, fire.key)
+            if fire.key is not None and (fire.key in entry.fired or await self._is_there(entry, name, fire.key)):
+                repeated.append(name)
+            else:
+                new.append(fire)
+        duplicates.extend(repeated)
+        return tuple(new)
+
+    async def _is_there(self, entry: Entry, name: str, key: str) -> bool:
+        run = await self._store.get(WorkflowRun, name, self._namespace)
+        return run is not None and run.spec.key == key and fired_by(run, entry.trigger)
+
+    async def _finish(self, entry: Entry, pending: PendingTick, submitted: list[str], duplicates: list[str]) -> None:
         """Make those runs of ``pending`` that do not exist yet, and count the tick as done."""
         made: list[str] = []
         if any(fire.key is not None for fire in pending.fires):
@@ -391,7 +398,7 @@ class Poller:
         submitted.extend(made)
         entry.status = tick.committed(entry.status, pending, now=_now(), submitted=made)
 
-    async def _create(self, entry: _Entry, pending: PendingTick, fire: FireIntent) -> tuple[str, bool]:
+    async def _create(self, entry: Entry, pending: PendingTick, fire: FireIntent) -> tuple[str, bool]:
         """The name of the run, and whether it is this fire's: made now, or before by a try whose answer got lost."""
         trigger = entry.trigger
         while True:
@@ -404,7 +411,7 @@ class Poller:
                 existing = await self._store.get(WorkflowRun, run.name, run.metadata.namespace)
                 if existing is None:
                     continue  # deleted in between
-                if existing.status.phase.finished or not _fired_by(existing, trigger):
+                if existing.status.phase.finished or not fired_by(existing, trigger):
                     entry.active.discard(run.name)
                 if tick.same_fire(existing, fire):
                     return run.name, True
@@ -420,7 +427,7 @@ class Poller:
             else:
                 return run.name, True
 
-    async def _write(self, entry: _Entry) -> None:
+    async def _write(self, entry: Entry) -> None:
         """Record our half of the status. Raises TriggerGone."""
         ticks, entry.unwritten = entry.unwritten, []
         entry.status = tick.with_ticks(entry.status, ticks)
@@ -452,26 +459,6 @@ class Poller:
                 log.warning("package %s: the store is away, a fire is kept: %s", self._package, error)
             await asyncio.sleep(_PATIENCE[min(tries, len(_PATIENCE) - 1)] * (1 + random.random() / 4))
             tries += 1
-
-
-def _resumed(trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> TriggerStatus:
-    """The status to go on from: its number moves past runs that a poller made just before it died."""
-    names = {run.name for run in runs if _fired_by(run, trigger)}
-    sequence = trigger.status.sequence
-    while tick_run_name(trigger.name, sequence + 1) in names:
-        sequence += 1
-    return trigger.status.model_copy(update={"sequence": sequence})
-
-
-def _fired_by(run: WorkflowRun, trigger: Trigger) -> bool:
-    return run.spec.trigger_ref is not None and run.spec.trigger_ref.uid == trigger.metadata.uid
-
-
-def _timing(trigger: Trigger) -> tuple[object, ...]:
-    """What, when it changes, makes a new plan."""
-    effective = trigger.status.effective
-    settings = None if effective is None else (effective.digest, effective.poll_interval, effective.concurrency_policy)
-    return settings, trigger.spec.suspend, trigger.spec.schedule
 
 
 def _error_of(ended: Ended) -> str | None:

@@ -112,6 +112,27 @@ def fired_tick(*, time: datetime, duration: float, submitted: Sequence[str], dup
     )
 
 
+def ended_tick(
+    *, time: datetime, duration: float, submitted: Sequence[str], duplicates: Sequence[str], reason: str
+) -> Tick:
+    """How a poll ended well: as ``fired_tick`` where it had fires, else skipped for ``reason``."""
+    if submitted or duplicates:
+        return fired_tick(time=time, duration=duration, submitted=submitted, duplicates=duplicates)
+    return skipped_tick(time=time, duration=duration, reason=reason)
+
+
+def is_news(tick: Tick, before: Sequence[Tick]) -> bool:
+    """Whether ``tick`` is to be recorded at once. ``before``: what was, newest first.
+
+    What found nothing, or again what it had found before, can wait: a trigger that looks into a folder finds the same
+    files at each poll.
+    """
+    if not before or tick.outcome is TickOutcome.FIRED:
+        return True
+    last = before[0]
+    return tick.outcome is TickOutcome.DEDUPLICATED and (last.outcome, last.reason) != (tick.outcome, tick.reason)
+
+
 def skipped_tick(*, time: datetime, duration: float, reason: str) -> Tick:
     """A poll that found nothing to do."""
     return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.SKIPPED, reason=reason[:1000])

@@ -227,7 +227,9 @@ class _Link:
         try:
             while line := await reader.readline():
                 self._heard(parse_answer(line))
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except OSError:
+            pass  # it is gone, and how is told below
+        except (ValueError, KeyError, TypeError) as error:
             log.warning("a worker said what no worker says, and is stopped: %s", error)
         self.ended = True
         self._process.kill()

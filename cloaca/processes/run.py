@@ -92,7 +92,8 @@ class _ConditionJournal(StoreJournal):
 
     def write(self, status: RunStatus) -> None:
         now = datetime.now(timezone.utc)
-        super().write(with_conditions(status, self.run.metadata.generation, now))
+        before = status.model_copy(update={"conditions": self.run.status.conditions})  # as recorded last, by us or not
+        super().write(with_conditions(before, self.run.metadata.generation, now))
 
 
 def with_conditions(status: RunStatus, generation: int, now: datetime) -> RunStatus:

@@ -199,10 +199,11 @@ def backing_off(observed: ObservedRun) -> RunPlan | None:
     execution, failures = observed.execution, observed.run.status.failures
     if execution is None or execution.ended_at is None or execution.interrupted or not failures:
         return None
-    again = execution.ended_at + min(FIRST_BACKOFF * 2 ** min(failures - 1, 20), LONGEST_BACKOFF)
-    if observed.now >= again:
+    pause = min(FIRST_BACKOFF * 2 ** min(failures - 1, 20), LONGEST_BACKOFF)
+    since = observed.now - execution.ended_at
+    if since >= pause or since < timedelta(0):  # the clock was set back: nobody knows how long it has been
         return None
-    return Plan(status=observed.run.status, requeue_after=again - observed.now)
+    return Plan(status=observed.run.status, requeue_after=pause - since)
 
 
 def waiting_for_slot(observed: ObservedRun) -> RunPlan | None:
@@ -247,12 +248,12 @@ def _comes_before(sibling: Sibling, run: WorkflowRun) -> bool:
 
 
 def _waiting(observed: ObservedRun, reason: str, message: str, actions: tuple[Action, ...] = ()) -> RunPlan:
-    status = observed.run.status.model_copy(update={"message": message})
+    status = _unstarted(observed.run.status).model_copy(update={"message": message})
     return Plan(status=_conditions(observed, status, started=False, reason=reason, message=message), actions=actions)
 
 
 def _unstarted(status: RunStatus) -> RunStatus:
-    """``status`` between two attempts: what was under way is to be started again."""
+    """``status`` of a run without a process: what was under way is to be started again."""
     tasks = tuple(
         task.model_copy(update={"phase": TaskPhase.PENDING}) if task.phase is TaskPhase.RUNNING else task
         for task in status.tasks

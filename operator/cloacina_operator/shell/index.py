@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any, TypeVar
 
-from cloaca.resources import CloacinaPackage, Ref, RunPhase, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, Trigger, WorkflowRun
 from cloaca.store import Store
+from cloaca.store.base import Change
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.runs import Sibling, ended
+
+R = TypeVar("R", bound=Resource[Any, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +65,13 @@ class Index:
         present = dict.fromkeys([*(package.ref for package in packages), *self._triggers, *self._runs, *alone])
         return [*present, *(ref for ref in before if ref not in present)]
 
-    async def saw(self, ref: Ref) -> list[Ref]:
-        """``ref`` changed: take note, and return all whose decision may be another one now."""
+    async def saw(self, change: Change) -> list[Ref]:
+        """Take note of a change, and return all whose decision may be another one now."""
+        ref = change.ref
         if ref.kind == WorkflowRun.KIND:
-            return self._saw_run(ref, await self._store.get(WorkflowRun, ref.name, ref.namespace))
+            return self._saw_run(ref, await self._read(WorkflowRun, change))
         if ref.kind == Trigger.KIND:
-            return self._saw_trigger(ref, await self._store.get(Trigger, ref.name, ref.namespace))
+            return self._saw_trigger(ref, await self._read(Trigger, change))
         if ref.kind != CloacinaPackage.KIND:
             return []
         self._packages.add(ref)  # where it is gone, the next look at everything says so once more
@@ -74,6 +79,14 @@ class Index:
         affected += [trigger.ref for trigger in self.triggers_of(ref)]
         affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and run.waiting]
         return affected
+
+    async def _read(self, kind: type[R], change: Change) -> R | None:
+        """The object that changed. One that is said to be there and is not found is read once more: the answer may be
+        older than the change, and a run that is overlooked lets another one of its trigger start beside it."""
+        found = await self._store.get(kind, change.ref.name, change.ref.namespace)
+        if found is None and not change.deleted:
+            return await self._store.get(kind, change.ref.name, change.ref.namespace)
+        return found
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
         before = self._runs.pop(ref, None)

@@ -91,7 +91,7 @@ class Reconciler:
                     resync = asyncio.ensure_future(self._resync())
                     try:
                         async for change in changes:
-                            for ref in await self._index.saw(change.ref):
+                            for ref in await self._index.saw(change):
                                 self._queue.add(ref)
                     finally:
                         resync.cancel()

@@ -110,6 +110,41 @@ async def test_what_stands_after_a_yield_runs_when_the_fire_is_in_the_store(
     assert seen.read_text() == "a: 1 b: 2 "
 
 
+@pytest.mark.parametrize("word", ["def", "async def"])
+async def test_what_a_generator_leaves_in_its_state_after_the_last_yield_is_kept(daemon: Daemon, word: str) -> None:
+    function = (
+        f"{word} form(state):\n"
+        "    state.set('fired', state.get('fired', 0) + 1)\n"
+        "    yield cloaca.TriggerResult.fire({'fired': state['fired']}, key=str(state['fired']))\n"
+        "    state.set('handed_over', state['fired'])"
+    )
+    await deploy(daemon, function, poll_interval="1h")
+    trigger = await daemon.trigger("demo-form", lambda it: bool(it.status.ticks))
+    assert trigger.status.state == {"fired": 1, "handed_over": 1}
+
+
+async def test_what_finds_the_same_keys_at_each_poll_is_quiet(daemon: Daemon, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    function = (
+        "def form():\n"
+        f"    open({str(calls)!r}, 'a').write('x')\n"
+        "    return [cloaca.TriggerResult.fire({}, key=key) for key in 'abc']"
+    )
+    await deploy(daemon, function, poll_interval="100ms")
+    await daemon.runs(lambda runs: len(runs) == 3 and all_finished(runs))
+    told = await daemon.trigger(
+        "demo-form",
+        lambda it: bool(it.status.ticks) and it.status.ticks[0].outcome is TickOutcome.DEDUPLICATED
+        and not it.status.active,
+    )  # fmt: skip
+    before = calls.stat().st_size
+    while calls.stat().st_size < before + 10:
+        await asyncio.sleep(0.05)
+    again = await daemon.trigger("demo-form", lambda _: True)
+    assert again.metadata.resource_version == told.metadata.resource_version
+    assert again.status.sequence == 1
+
+
 async def deploy(daemon: Daemon, function: str, *, poll_interval: str) -> None:
     decorator = f'@cloaca.trigger(name="form", poll_interval="{poll_interval}", allow_concurrent=True)'
     daemon.start()

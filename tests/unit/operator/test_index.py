@@ -10,6 +10,7 @@ from cloacina_operator.shell.index import Index
 from cloaca.resources import ObjectMeta, Ref, RunPhase, RunSpec, WorkflowRun
 from cloaca.resources.run import RunStatus
 from cloaca.resources.trigger import PackageReference
+from cloaca.store.base import Change
 from cloaca.store.sql.store import SqlStore
 
 
@@ -47,7 +48,7 @@ async def test_a_slot_that_comes_free_has_every_run_that_waits_looked_at(
         await store.delete(first.ref)
     else:
         await store.write_status(first.model_copy(update={"status": before.model_copy(update=after)}))
-    assert second.ref in await index.saw(first.ref)
+    assert second.ref in await index.saw(Change(ref=first.ref))
     await store.close()
 
 
@@ -58,6 +59,29 @@ async def test_progress_of_a_run_has_nobody_else_looked_at() -> None:
     index = Index(store)
     await index.load()
     await store.write_status(first.model_copy(update={"status": RUNNING.model_copy(update={"message": "on it"})}))
-    assert await index.saw(first.ref) == [Ref(WorkflowRun.KIND, "default", "first")]
+    assert await index.saw(Change(ref=first.ref)) == [Ref(WorkflowRun.KIND, "default", "first")]
     assert (index.count_running(), index.count_unfinished()) == (1, 2)
+    await store.close()
+
+
+class _Behind:
+    """A store whose first answer is older than the change that was told."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.list = store.list
+        self._asked = 0
+
+    async def get(self, *wanted: Any) -> Any:
+        self._asked += 1
+        return None if self._asked == 1 else await self._store.get(*wanted)
+
+
+async def test_a_new_run_is_not_overlooked_for_an_answer_that_is_older_than_the_change() -> None:
+    store = await SqlStore.open(":memory:")
+    index = Index(_Behind(store))  # type: ignore[arg-type]  # all that an index asks of a store
+    await index.load()
+    made = await store.create(run("made"))
+    await index.saw(Change(ref=made.ref))
+    assert index.count_unfinished() == 1
     await store.close()
