@@ -14,6 +14,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from faults.crew import Crew
+
+from cloaca.processes import run
+
 EPOCH = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 STARTED = 1000.0  # what the loop's clock shows at EPOCH
 _THREADS = ThreadPoolExecutor(2)
@@ -83,7 +87,7 @@ class _Kind(type):
 
 @contextmanager
 def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
-    """Within the block our modules see ``clock``, and identities and jitter come from ``chance``."""
+    """Our modules see ``clock``, and threads run in turn; identities and jitter come from ``chance``."""
 
     class Virtual(datetime, metaclass=_Kind):
         @classmethod
@@ -95,13 +99,14 @@ def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
         if name.split(".")[0] in ("cloaca", "cloacina_operator") and vars(module).get("datetime") is dt.datetime:
             module.datetime = Virtual  # type: ignore[attr-defined]  # that it has one was just seen
             replaced.append(module)
-    real_uuid, state = uuid.uuid4, random.getstate()
+    real_uuid, state, real_crew = uuid.uuid4, random.getstate(), run.Crew
+    run.Crew = Crew  # type: ignore[misc,assignment]  # as far as a run's process uses one
     uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128), version=4)
     random.seed(chance.random())
     try:
         yield
     finally:
-        uuid.uuid4 = real_uuid
+        uuid.uuid4, run.Crew = real_uuid, real_crew  # type: ignore[misc]  # as it was
         random.setstate(state)
         for module in replaced:
             module.datetime = dt.datetime  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from faults.crew import ask
 from faults.processes import CURRENT, Killed, Process
 from faults.record import Record
 
@@ -134,6 +135,15 @@ class FaultyStore:
 
     async def delete(self, ref: Ref, uid: str | None = None) -> bool:
         return await self._write("delete", ref, lambda: self._real.delete(ref, uid))
+
+    def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
+        return ask(self.get(kind, name, namespace))
+
+    def create_here(self, obj: R) -> R:
+        return ask(self.create(obj))
+
+    def write_status_here(self, obj: R) -> R:
+        return ask(self.write_status(obj))
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         return self._changes()
