@@ -7,20 +7,21 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cloaca.authoring.registry import Registry
 from cloaca.authoring.retry import RetryPolicy
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
-from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.journal import PATIENCE, RunLost, StoreJournal
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
-from cloaca.errors import CloacaError
+from cloaca.errors import CloacaError, StoreUnavailable
 from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun
@@ -28,6 +29,8 @@ from cloaca.store import Store, open_store
 from cloaca.store.blocking import blocking
 
 log = logging.getLogger("cloaca.run")
+
+T = TypeVar("T")
 
 TASKS_AT_ONCE = 4
 _THREADS = 256
@@ -43,7 +46,7 @@ def run(job: dict[str, Any], registry: Registry) -> int:
 async def _run(job: dict[str, Any], registry: Registry) -> int:
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
-    store = await open_store(job["store"])
+    store = await _patiently(lambda: open_store(job["store"]))
     try:
         return await attend(store, job, registry, asked)
     finally:
@@ -52,7 +55,7 @@ async def _run(job: dict[str, Any], registry: Registry) -> int:
 
 async def attend(store: Store, job: dict[str, Any], registry: Registry, asked: asyncio.Event) -> int:
     """Execute the run that ``job`` names, as ``run`` does, until its end or until ``asked`` to stop."""
-    seen = await store.get(WorkflowRun, job["name"], job["namespace"])
+    seen = await _patiently(lambda: store.get(WorkflowRun, job["name"], job["namespace"]))
     if seen is None or seen.metadata.uid != job["uid"] or seen.status.phase.finished:
         return LOST
     if seen.status.attempt != job["attempt"] - 1:
@@ -60,11 +63,22 @@ async def attend(store: Store, job: dict[str, Any], registry: Registry, asked: a
     return await _execute(store, seen, job, registry, asked)
 
 
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What ``ask`` answers, again and again while the store is away. Raises StoreUnavailable after a minute."""
+    for seconds in PATIENCE:
+        try:
+            return await ask()
+        except StoreUnavailable as error:
+            log.warning("the store is away, this run waits for it: %s", error)
+        await asyncio.sleep(seconds)
+    return await ask()
+
+
 async def _execute(
     store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry, asked: asyncio.Event
 ) -> int:
     loop = asyncio.get_running_loop()
-    journal = _ConditionJournal(blocking(store, loop), seen, created=True)
+    journal = _ConditionJournal(blocking(store, loop), seen, created=True, patience=PATIENCE)
     claimed = seen.status.model_copy(update={"attempt": job["attempt"], "pod_name": job.get("pod", str(os.getpid()))})
     workflow = registry.workflows.get(seen.spec.workflow)
     if workflow is None:

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import cloaca.store.sql.store  # noqa: F401  # here, once, rather than in every run that is forked
 from cloaca.authoring.registry import Registry
-from cloaca.errors import LoadError
+from cloaca.errors import LoadError, StoreError
 from cloaca.packages.inventory import inventory_of
 from cloaca.packages.load import load_package
 from cloaca.polling.worker import work
@@ -196,7 +196,12 @@ def become(message: dict[str, Any], descriptor: int | None, registry: Registry |
             raise ValueError("a poll worker needs a channel")
         work(socket.socket(fileno=descriptor), registry.triggers)
         _exit(0)
-    _exit(run(message["job"], registry))
+    try:
+        code = run(message["job"], registry)
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        code = 1
+    _exit(code)
 
 
 def _become_package(message: dict[str, Any], control: socket.socket) -> NoReturn:

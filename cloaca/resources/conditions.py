@@ -120,6 +120,7 @@ class TriggerReason:
     NOT_READY = Reason("NotReady", "The Ready condition says what is missing.")
     POLLER_FAILED = Reason("PollerFailed", "The package's poller is not running.")
     HEALTHY = Reason("Healthy", "The last call of the function ended well.")
+    RECOVERED = Reason("Recovered", "Calls failed in a row, and end well again; the message says with what.")
     ERRORS_IN_A_ROW = Reason("ErrorsInARow", "The last calls raised or returned something wrong; polls back off.")
     TIMED_OUT = Reason("TimedOut", "The last call passed spec.timeout and was killed; it has a worker of its own now.")
     CRASHED = Reason("Crashed", "The last call took its process down; it has a worker of its own now.")
@@ -225,7 +226,7 @@ class TriggerCondition:
     DEGRADED = ConditionType(
         "Degraded",
         "The function itself fails; status.lastError says how.",
-        (_T.HEALTHY, _T.ERRORS_IN_A_ROW, _T.TIMED_OUT, _T.CRASHED),
+        (_T.HEALTHY, _T.RECOVERED, _T.ERRORS_IN_A_ROW, _T.TIMED_OUT, _T.CRASHED),
         ConditionStatus.FALSE,
     )
     RECONCILING = _reconciling(_T.PROGRESSING, _T.PACKAGE_NOT_READY)

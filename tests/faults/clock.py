@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from faults.crew import Crew
+from faults.crew import Crew, sleep
 
+from cloaca.engine import journal
 from cloaca.processes import run
 
 EPOCH = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
@@ -100,12 +101,14 @@ def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
             module.datetime = Virtual  # type: ignore[attr-defined]  # that it has one was just seen
             replaced.append(module)
     real_uuid, state, real_crew = uuid.uuid4, random.getstate(), run.Crew
+    real_sleep, journal.sleep = journal.sleep, sleep
     run.Crew = Crew  # type: ignore[misc,assignment]  # as far as a run's process uses one
     uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128), version=4)
     random.seed(chance.random())
     try:
         yield
     finally:
+        journal.sleep = real_sleep
         uuid.uuid4, run.Crew = real_uuid, real_crew  # type: ignore[misc]  # as it was
         random.setstate(state)
         for module in replaced:

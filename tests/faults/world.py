@@ -238,7 +238,14 @@ class World:
             self.machine = Machine(self, process)
         store = self.store_of("operator", process)
         queue = self._queue = Queue()
-        archives = Archives(store=store, executor=self.machine, limits=Limits(), files=True, changed=self.changed)
+        archives = Archives(
+            store=store,
+            executor=self.machine,
+            limits=Limits(),
+            files=True,
+            changed=self.changed,
+            store_failed=lambda: None,
+        )
         reconciler = Reconciler(
             store=store,
             executor=self.machine,
@@ -246,6 +253,7 @@ class World:
             index=Index(store),
             queue=queue,
             now=self.clock.now,
+            store_failed=lambda: None,
         )
         process.on_end(lambda: self.loop.call_later(RESTART, self._start_operator))
         process.spawn(reconciler.run())

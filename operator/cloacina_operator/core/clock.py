@@ -15,6 +15,7 @@ from cloaca.resources.names import scheduled_run_name
 from cloaca.resources.package import RunDefaults
 from cloaca.resources.trigger import EffectiveSettings
 
+SET_BACK = timedelta(minutes=1)  # by which clocks of operators may differ; what is more, somebody has set
 LONGEST_WAIT = timedelta(hours=1)  # clocks are set; look again now and then
 
 
@@ -47,12 +48,13 @@ def scheduled(
 
     A schedule counts from when it was first seen, or set anew. Of several times that were missed only the latest makes
     a run, and only within ``startingDeadlineSeconds``. Under Forbid it waits for the end of the active run. The run is
-    named by its time and has it as its key: two operators make one, and one that is gone is not made again.
+    named by its time and has it as its key: two operators make one, and one that is gone is not made again. So a clock
+    that was set back does no harm: it goes on from what it says now, and a time that comes again has its run already.
     """
     spec, status = trigger.spec, trigger.status
     cron = Cron(spec.schedule or "", spec.time_zone or "UTC")
     until = status.scheduled_until
-    if status.scheduled_by != str(cron) or until is None:
+    if status.scheduled_by != str(cron) or until is None or until - now > SET_BACK:
         until = now
         status = status.model_copy(update={"scheduled_by": str(cron), "scheduled_until": now})
     due = latest_time(cron, until, now) if now > until else None

@@ -25,6 +25,8 @@ from cloacina_operator.core.plan import Action, CreateTrigger, EnsurePoller, Fet
 PackagePlan = Plan[PackageStatus]
 
 HISTORY_KEPT = 10
+LONGEST_RETRY = timedelta(minutes=10)
+"""Between two tries to get an archive."""
 _IMPORTING = "importing the code to compare names"
 
 
@@ -164,10 +166,11 @@ class _Steps:
             self._set(PackageCondition.FETCHED, False, failed.reason, failed.message)
         self._refuse(Refused(reason=failed.reason, message=failed.message, version=None), None, failed.retry_at is None)
         if failed.retry_at is not None:
-            if self._observed.now >= failed.retry_at:
+            left = failed.retry_at - self._observed.now
+            if left <= timedelta(0) or left > LONGEST_RETRY:  # the clock was set back: nobody waits as long as that
                 self._actions.append(Fetch())  # its end has us look again; to ask for that now would be a busy loop
             else:
-                self._again(failed.retry_at - self._observed.now)
+                self._again(left)
 
     def _verify(self, digest: str) -> None:
         pinned = self._observed.package.spec.digest

@@ -11,7 +11,7 @@ from cloaca.authoring.duration import parse_duration
 from cloaca.authoring.trigger import MINIMUM_INTERVAL
 from cloaca.errors import DefinitionError
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ConditionStatus, Trigger, TriggerStatus
-from cloaca.resources.conditions import TriggerCondition, TriggerReason, set_condition, without_condition
+from cloaca.resources.conditions import TriggerCondition, TriggerReason, find, set_condition, without_condition
 from cloaca.resources.package import TriggerEntry
 from cloaca.resources.run import TriggerReference
 from cloaca.resources.trigger import EffectiveSettings
@@ -178,7 +178,17 @@ def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None, clo
 
 
 def _degraded(status: TriggerStatus) -> tuple[ConditionStatus, str, str]:
-    if status.consecutive_errors < ERRORS_UNTIL_DEGRADED:
-        return ConditionStatus.FALSE, TriggerReason.HEALTHY, ""
-    last = "\n".join((status.last_error or "").strip().splitlines()[-6:])
-    return ConditionStatus.TRUE, TriggerReason.ERRORS_IN_A_ROW, f"the last polls failed, most recently with: {last}"
+    if status.consecutive_errors >= ERRORS_UNTIL_DEGRADED:
+        last = "\n".join((status.last_error or "").strip().splitlines()[-6:])
+        return ConditionStatus.TRUE, TriggerReason.ERRORS_IN_A_ROW, f"the last polls failed, most recently with: {last}"
+    before = find(status.conditions, TriggerCondition.DEGRADED)
+    if before is not None and before.status is ConditionStatus.TRUE:
+        said = before.message.partition("most recently with: ")[2].strip().splitlines()
+        return (
+            ConditionStatus.FALSE,
+            TriggerReason.RECOVERED,
+            f"polls end well again, after: {said[-1] if said else ''}",
+        )
+    if before is not None and before.reason == TriggerReason.RECOVERED:
+        return ConditionStatus.FALSE, TriggerReason.RECOVERED, before.message
+    return ConditionStatus.FALSE, TriggerReason.HEALTHY, ""

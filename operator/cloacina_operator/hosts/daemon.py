@@ -60,6 +60,7 @@ class Daemon:
         self._seat = seat
         self._queue = Queue()
         meters = None if settings.metrics_port is None else _meters()
+        store_failed = _nobody_counts if meters is None else meters.operator_store_failed
         self._children = Children(
             store=store,
             store_url=store_url,
@@ -73,7 +74,12 @@ class Daemon:
             changed=self._queue.add,
         )
         self._archives = Archives(
-            store=store, executor=self._children, limits=settings.limits, files=True, changed=self._queue.add
+            store=store,
+            executor=self._children,
+            limits=settings.limits,
+            files=True,
+            changed=self._queue.add,
+            store_failed=store_failed,
         )
         index = Index(store, None if meters is None else meters.run_ended)
         self._metrics = None if meters is None else meters.served(self._queue, index)
@@ -84,6 +90,7 @@ class Daemon:
             index=index,
             queue=self._queue,
             now=utc_now,
+            store_failed=store_failed,
         )
         self._folders = self._watched(settings)
         self._stopping = asyncio.Event()
@@ -156,6 +163,10 @@ class Daemon:
             log.warning("%s: takes effect when the daemon is started again", ", ".join(later))
         self._settings = settings
         log.info("settings reloaded")
+
+
+def _nobody_counts() -> None:
+    """Of a daemon without metrics."""
 
 
 def _meters() -> Meters:

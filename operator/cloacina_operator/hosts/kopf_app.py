@@ -64,6 +64,7 @@ class Operator:
             files=False,
             changed=self.queue.add,
             cluster=api,
+            store_failed=meters.operator_store_failed,
         )
         self._reconciler = Reconciler(
             store=store,
@@ -72,6 +73,7 @@ class Operator:
             index=self.index,
             queue=self.queue,
             now=utc_now,
+            store_failed=meters.operator_store_failed,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:

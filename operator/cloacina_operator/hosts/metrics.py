@@ -47,9 +47,12 @@ class Meters:
             "cloacina_polls_blocked", "Polls put off by an active run.", ["package"], registry=self.registry
         )
         self._store_errors = Counter(
-            "cloacina_store_errors", "Times that the store did not answer a poller.", ["package"],
+            "cloacina_store_errors",
+            "Times that the store did not answer the operator, or the poller of a package.",
+            ["component", "package"],
             registry=self.registry,
-        )  # fmt: skip
+        )
+        self._store_errors.labels("operator", "")  # told from the start: none yet
         self._run_seconds = Histogram(
             "cloacina_run_seconds",
             "From the start of runs to their end.",
@@ -78,7 +81,11 @@ class Meters:
 
     def store_failed(self, package: str) -> None:
         """Of PollObserver."""
-        self._store_errors.labels(package).inc()
+        self._store_errors.labels("poller", package).inc()
+
+    def operator_store_failed(self) -> None:
+        """The store did not answer the operator itself."""
+        self._store_errors.labels("operator", "").inc()
 
     def run_ended(self, run: WorkflowRun) -> None:
         """A run that had not ended before has ended."""

@@ -20,14 +20,14 @@ from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PackageReason
 from cloaca.resources.package import TaskEntry, TriggerEntry, WorkflowEntry
 from cloaca.store import Store
-from cloacina_operator.core.packages import Accepted, Fetched, FetchFailed, Refused, Unread
+from cloacina_operator.core.packages import LONGEST_RETRY, Accepted, Fetched, FetchFailed, Refused, Unread
 from cloacina_operator.executors.base import Executor
 from cloacina_operator.shell.sources import Cluster, fetch_source
 
 log = logging.getLogger("cloacina.archives")
 
 FIRST_RETRY = timedelta(seconds=1)
-LONGEST_RETRY = timedelta(minutes=10)
+LONGEST_STORE_RETRY = timedelta(seconds=30)
 UNEXPECTED_PAUSE = 10.0  # seconds
 
 _Wanted = tuple[str, int]  # uid and generation of a package: what its spec asks for
@@ -54,17 +54,21 @@ class Archives:
         files: bool,
         changed: Callable[[Ref], None],
         cluster: Cluster | None = None,
+        store_failed: Callable[[], None],
     ) -> None:
+        """``store_failed`` is told of each time that the store did not answer."""
         self._store = store
         self._executor = executor
         self._limits = limits
         self._files = files
         self._cluster = cluster  # where ConfigMaps and Secrets of sources are; None: nowhere
         self._changed = changed
+        self._store_failed = store_failed
         self._fetches: dict[Ref, tuple[_Wanted, _Attempts]] = {}
         self._verdicts: dict[Ref, tuple[_Wanted, str, Accepted | Refused | Unread]] = {}
         self._unneeded: set[str] = set()  # found by the last sweep
         self._busy: dict[tuple[Ref, str], asyncio.Task[None]] = {}
+        self._away: dict[tuple[Ref, str], int] = {}  # how often in a row the store was away
 
     # --- questions
 
@@ -75,8 +79,10 @@ class Archives:
         wanted, attempts = self._fetches.get(package.ref, (None, _Attempts()))
         if wanted != _wanted(package):
             return None
-        if interval is not None and attempts.fetched_at is not None and now >= attempts.fetched_at + interval:
-            return None
+        if interval is not None and attempts.fetched_at is not None:
+            since = now - attempts.fetched_at
+            if since >= interval or since < timedelta(0):  # the clock was set back: it may be time
+                return None
         return attempts.outcome
 
     def verdict(self, package: CloacinaPackage, digest: str) -> Accepted | Refused | Unread | None:
@@ -132,11 +138,20 @@ class Archives:
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._busy[key]
-            if not task.cancelled() and task.exception() is not None:
-                log.error("%s of %s failed unexpectedly", what, package.ref, exc_info=task.exception())
-                task.get_loop().call_later(UNEXPECTED_PAUSE, self._changed, package.ref)
+            error = None if task.cancelled() else task.exception()
+            if error is None:
+                self._away.pop(key, None)
+                self._changed(package.ref)
                 return
-            self._changed(package.ref)
+            pause = UNEXPECTED_PAUSE
+            if isinstance(error, StoreUnavailable):
+                times = self._away[key] = self._away.get(key, 0) + 1
+                pause = min(FIRST_RETRY * 2 ** min(times - 1, 20), LONGEST_STORE_RETRY).total_seconds()
+                log.warning("%s: the store is away, the %s is made again in %g s: %s", package.ref, what, pause, error)
+                self._store_failed()
+            else:
+                log.error("%s of %s failed unexpectedly", what, package.ref, exc_info=error)
+            task.get_loop().call_later(pause, self._changed, package.ref)
 
         task.add_done_callback(ended)
 

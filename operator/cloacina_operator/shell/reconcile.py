@@ -59,13 +59,16 @@ class Reconciler:
         index: Index,
         queue: Queue,
         now: Callable[[], datetime],
+        store_failed: Callable[[], None],
     ) -> None:
+        """``store_failed`` is told of each time that the store did not answer."""
         self._store = store
         self._executor = executor
         self._archives = archives
         self._index = index
         self._queue = queue
         self._now = now
+        self._store_failed = store_failed
         self._ledgers = Ledgers(store)
         self._gather = Gather(store=store, index=index, executor=executor, archives=archives, ledgers=self._ledgers)
 
@@ -96,6 +99,7 @@ class Reconciler:
                     finally:
                         resync.cancel()
             except StoreUnavailable as error:
+                self._store_failed()
                 log.warning("the store is away: %s", error)
             await asyncio.sleep(STORE_PAUSE)
 
@@ -121,6 +125,7 @@ class Reconciler:
             except Conflict:
                 failed = True  # somebody was quicker: look again
             except StoreUnavailable as error:
+                self._store_failed()
                 log.warning("%s: the store is away: %s", ref, error)
                 failed = True
             except Exception:

@@ -72,7 +72,7 @@ async def blow(folder: Path, *, seconds: float, seed: int) -> Storm:
             await asyncio.sleep(chance.uniform(*PAUSES))
             broken += await _outlived(daemon, kills["daemon"])
             if chance.random() < OF_THE_DAEMON:
-                daemon.kill()
+                _kill(daemon)
                 kills["daemon"] += 1
                 _start(daemon, generation=kills["daemon"])
             elif _kill_a_child(daemon, chance):
@@ -84,7 +84,7 @@ async def blow(folder: Path, *, seconds: float, seed: int) -> Storm:
         broken += await _outlived(daemon, kills["daemon"] + 1)
     finally:
         if daemon.process is not None and daemon.process.poll() is None:
-            daemon.kill()
+            _kill(daemon)
     lines = [json.loads(line) for line in (folder / "record").read_text().splitlines()]
     verdict = judge(lines, runs, tasks=TASKS, alone=ALONE)
     with contextlib.closing(sqlite3.connect(daemon.home.database)) as connection:
@@ -99,6 +99,13 @@ async def blow(folder: Path, *, seconds: float, seed: int) -> Storm:
         integrity=integrity,
         broken=(*broken, *verdict.broken),
     )
+
+
+def _kill(daemon: Daemon) -> None:
+    """The daemon alone, and whoever starts it again does not wait for what it had started."""
+    assert daemon.process is not None
+    daemon.process.kill()
+    daemon.process.wait()
 
 
 def _start(daemon: Daemon, *, generation: int) -> None:

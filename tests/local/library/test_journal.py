@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.errors import StoreUnavailable
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
 from cloaca.store import open_store
@@ -92,3 +93,37 @@ async def test_a_run_that_somebody_else_has_written_is_lost_and_stays_as_they_wr
     with pytest.raises(RunLost, match=message):
         journal.write(COMPLETED)
     assert (await stored(store)).status == theirs
+
+
+class Away:
+    """A store that is away for the first tries; ``applied``: it does what it was asked, and its answer is lost."""
+
+    def __init__(self, store: Any, tries: int, *, applied: bool) -> None:
+        self._store = store
+        self._left = tries
+        self._applied = applied
+        self.get_here = store.get_here
+
+    def write_status_here(self, obj: WorkflowRun) -> WorkflowRun:
+        if not self._left:
+            return self._store.write_status_here(obj)  # type: ignore[no-any-return]  # whichever open_store gives
+        self._left -= 1
+        if self._applied:
+            self._store.write_status_here(obj)
+        raise StoreUnavailable("gone fishing")
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["nothing applied", "applied, the answer lost"])
+async def test_a_store_that_is_away_for_a_while_costs_no_progress(store: Any, applied: bool) -> None:
+    away = Away(store, 1 if applied else 3, applied=applied)
+    journal = StoreJournal(away, await store.create(a_run()), created=True, patience=(0.0, 0.0, 0.0))
+    journal.write(RUNNING)
+    journal.write(COMPLETED)
+    assert (await stored(store)).status == COMPLETED
+
+
+async def test_patience_has_an_end(store: Any) -> None:
+    made = await store.create(a_run())
+    journal = StoreJournal(Away(store, 4, applied=False), made, created=True, patience=(0.0, 0.0, 0.0))
+    with pytest.raises(StoreUnavailable, match="gone fishing"):
+        journal.write(RUNNING)

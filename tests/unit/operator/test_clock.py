@@ -75,7 +75,13 @@ def look(
             at("09:10:00"),
             id="Allow does not wait",
         ),
-        pytest.param(look(at("08:00:00"), at("09:00:00")), None, at("09:00:00"), id="a clock that was set back"),
+        pytest.param(look(at("08:00:00"), at("09:00:00")), None, at("08:00:00"), id="a clock that was set back"),
+        pytest.param(
+            look(at("08:10:00"), at("08:00:00")), at("08:10:00"), at("08:10:00"), id="and goes on from there, no stall"
+        ),
+        pytest.param(
+            look(at("08:59:30"), at("09:00:00")), None, at("09:00:00"), id="another operator, a little behind"
+        ),
         pytest.param(
             look(at("01:30:00", 29), at("00:00:00", 29), schedule="30 2 * * *", zone="Europe/Zurich",
                  by="30 2 * * * (Europe/Zurich)"),
