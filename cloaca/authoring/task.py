@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cloaca.authoring.naming import checked_name
 from cloaca.authoring.parameters import parameters_of
 from cloaca.authoring.retry import RetryPolicy, policy_from_arguments
 from cloaca.authoring.value import Value
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     Dependency = str | Callable[..., Any]  # a task's id, or the function that @task decorated
 
 _HANDLE_NAMES = ("handle", "task_handle")
-_LONGEST_ID = 253
 
 
 class TaskDefinition(Value):
@@ -46,7 +46,7 @@ def define_task(
     """The definition of ``function`` as a task. Raises DefinitionError for anything that could never run."""
     if not callable(function):
         raise DefinitionError(f"@task decorates a function, not {type(function).__qualname__} {function!r}")
-    task_id = checked_task_id(getattr(function, "__name__", None) if id is None else id)
+    task_id = checked_name(getattr(function, "__name__", None) if id is None else id, "a task's id")
     takes = parameters_of(function)
     takes_handle = len(takes.positional) > 1 and takes.positional[1] in _HANDLE_NAMES
     if not takes.positional and not takes.any_number:
@@ -74,15 +74,6 @@ def define_task(
         takes_handle=takes_handle,
         is_async=takes.is_async,
     )
-
-
-def checked_task_id(task_id: object) -> str:
-    """``task_id``, if it can name a task; else raises DefinitionError."""
-    if not isinstance(task_id, str) or not task_id.strip():
-        raise DefinitionError(f"a task's id is a text that is not empty, not {task_id!r}")
-    if len(task_id) > _LONGEST_ID or not task_id.isprintable():
-        raise DefinitionError(f"task id {task_id!r}: at most {_LONGEST_ID} characters, all of them printable")
-    return task_id
 
 
 def _dependency_ids(task_id: str, dependencies: Sequence[Dependency]) -> tuple[str, ...]:

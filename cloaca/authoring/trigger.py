@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.duration import parse_duration
+from cloaca.authoring.naming import checked_name
 from cloaca.authoring.parameters import Parameters, parameters_of
 from cloaca.authoring.registry import active_registry
 from cloaca.authoring.value import Value
@@ -104,8 +105,8 @@ def trigger(
     if not parse_duration(poll_interval) >= MINIMUM_INTERVAL:
         raise DefinitionError(f"poll_interval is {poll_interval!r}, but the shortest is 100ms")
     for argument, value in (("workflow", workflow), ("name", name)):
-        if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise DefinitionError(f"@trigger: {argument} is {value!r}, but must be a text that is not empty")
+        if value is not None:
+            checked_name(value, f"@trigger: {argument}")
 
     def decorate(function: F) -> F:
         if not callable(function) or isinstance(function, type):

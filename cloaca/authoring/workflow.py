@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from types import CodeType, MappingProxyType
 
 from cloaca.authoring import graph
+from cloaca.authoring.naming import checked_name
 from cloaca.authoring.registry import active_registry
 from cloaca.authoring.task import TaskDefinition, definition_of
 from cloaca.authoring.value import Value
@@ -131,20 +132,27 @@ class WorkflowBuilder:
     def __init__(
         self, name: str, *, tenant: str | None = None, package: str | None = None, workflow: str | None = None
     ) -> None:
-        if not isinstance(name, str) or not name.strip():
-            raise DefinitionError(f"a workflow's name is a text that is not empty, not {name!r}")
-        self.name = name
+        self.name = checked_name(name, "a workflow's name")
+        for part, value in (("tenant", tenant), ("package", package), ("workflow", workflow)):
+            if value is not None:
+                checked_name(value, f"WorkflowBuilder: {part}")
         self.context = WorkflowContext(tenant or "public", package or "embedded", workflow or name)
         self._description = ""
         self._tags: dict[str, str] = {}
         self._tasks: dict[str, TaskDefinition] = {}
 
     def description(self, text: str) -> None:
-        """Say what the workflow is for."""
+        """Say what the workflow is for. Raises DefinitionError for what is no text."""
+        if not isinstance(text, str):
+            raise DefinitionError(f"workflow {self.name!r}: its description is a text, not {text!r}")
         self._description = text
 
     def tag(self, key: str, value: str) -> None:
-        """Attach a word to the workflow."""
+        """Attach a word to the workflow. Raises DefinitionError for what is no text."""
+        if not isinstance(key, str) or not key.strip() or not isinstance(value, str):
+            raise DefinitionError(
+                f"workflow {self.name!r}: a tag is a key and a value, both texts, not {key!r}: {value!r}"
+            )
         self._tags[key] = value
 
     def define(self, definition: TaskDefinition) -> None:
@@ -214,6 +222,11 @@ def register_workflow_constructor(name: str, constructor: Callable[[], Workflow]
     ...     hello = cloaca.task(id="hello")(lambda context: None)
     >>> register_workflow_constructor("greet", greet)
     """
+    checked_name(name, "a workflow's name")
+    if not callable(constructor):
+        raise DefinitionError(
+            f"workflow {name!r}: its constructor is a function that returns a Workflow, not {constructor!r}"
+        )
     workflow = constructor()
     if not isinstance(workflow, Workflow):
         raise DefinitionError(
@@ -233,7 +246,7 @@ def _content(workflow: Workflow) -> Iterable[str]:
     for task_id in sorted(workflow.tasks):
         definition = workflow.tasks[task_id]
         yield task_id
-        yield ",".join(definition.dependencies)
+        yield repr(definition.dependencies)
         yield repr(definition.retry)
         yield repr(definition.timeout_seconds)
         yield getattr(definition.function, "__qualname__", type(definition.function).__qualname__)

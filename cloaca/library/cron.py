@@ -14,16 +14,20 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from cloaca.authoring.cron import Cron, latest_time, next_time, parse_cron, times_between
+from cloaca.authoring.naming import checked_name
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.errors import Conflict, DefinitionError, NotFound, ScheduleNotFound
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import digest, label_value, run_labels
 from cloaca.resources.run import RunPhase, RunSpec, TaskPhase, WorkflowRun
-from cloaca.resources.schedules import SCHEDULE_LABEL, CatchupPolicy, CronSchedule, CronScheduleSpec
+from cloaca.resources.schedules import SCHEDULE_LABEL, CatchupPolicy, CronSchedule, CronScheduleSpec, DroppedTimes
 from cloaca.store import Store
 
 log = logging.getLogger("cloaca.library")
+
+_MOST_COUNTED = 10_000  # dropped times that are counted: a schedule of seconds drops a million in a fortnight
+_DROPPED_KEPT = 20
 
 Submit = Callable[[Workflow, WorkflowRun], Awaitable[bool]]
 """Make a run and execute it; False: it was there already."""
@@ -44,6 +48,7 @@ class CronSchedules:
     # --- what a program asks for
 
     async def register(self, workflow: str, expression: str, time_zone: str, policy: str) -> str:
+        checked_name(workflow, "the workflow of a cron schedule")
         cron = parse_cron(expression, time_zone)
         try:
             catchup = CatchupPolicy(policy)
@@ -104,11 +109,13 @@ class CronSchedules:
             if SCHEDULE_LABEL in run.metadata.labels and (run.metadata.creation_timestamp or since) >= since
         ]
         threshold = datetime.now(timezone.utc) - timedelta(minutes=self._config.cron_lost_threshold_minutes)
+        dropped = [gap for schedule in await self._store.list(CronSchedule) for gap in schedule.status.dropped]
         successful = sum(run.status.phase is RunPhase.COMPLETED for run in runs)
         return {
             "total_executions": len(runs),
             "successful_executions": successful,
             "lost_executions": sum(is_lost(run, threshold) for run in runs),
+            "dropped_executions": sum(gap.count for gap in dropped if gap.noticed_at >= since),
             "success_rate": 100.0 * successful / len(runs) if runs else 0.0,
         }
 
@@ -148,17 +155,39 @@ class CronSchedules:
             for time in due:
                 await self._submit(workflow, run_for(schedule, time))
             if due:
-                await self._cover(schedule, now, due[-1])
+                dropped = dropped_times(schedule, now, due[-1])
+                if dropped is not None:
+                    _say_dropped(schedule, dropped)
+                await self._cover(schedule, now, due[-1], dropped)
             following = next_time(cron_of(schedule), now)
             if following is not None:
                 wait = min(wait, max(0.0, (following - datetime.now(timezone.utc)).total_seconds()))
         return wait
 
-    async def _cover(self, schedule: CronSchedule, now: datetime, last: datetime) -> None:
+    async def _cover(self, schedule: CronSchedule, now: datetime, last: datetime, dropped: DroppedTimes | None) -> None:
+        changes: dict[str, Any] = {"covered_until": now, "last_run_at": last}
+        if dropped is not None:
+            changes["dropped"] = (dropped, *schedule.status.dropped)[:_DROPPED_KEPT]
         try:
-            await self._store.write_status(schedule.with_status(covered_until=now, last_run_at=last))
+            await self._store.write_status(schedule.with_status(**changes))
         except (Conflict, NotFound):  # changed meanwhile; who looks again finds that these runs exist
             return
+
+
+def _say_dropped(schedule: CronSchedule, dropped: DroppedTimes) -> None:
+    more = " or more" if dropped.count == _MOST_COUNTED else ""
+    log.warning(
+        "cron schedule %s of %r: %d%s missed times from %s to %s are dropped: they are more than "
+        "cron_max_catchup_executions",
+        *(
+            schedule.name,
+            schedule.spec.workflow,
+            dropped.count,
+            more,
+            dropped.first.isoformat(),
+            dropped.last.isoformat(),
+        ),
+    )
 
 
 def checked_id(schedule_id: str) -> str:
@@ -203,6 +232,18 @@ def due_times(schedule: CronSchedule, now: datetime, most: int) -> tuple[datetim
         return times_between(cron_of(schedule), start, now, most)
     last = latest_time(cron_of(schedule), start, now)
     return () if last is None else (last,)
+
+
+def dropped_times(schedule: CronSchedule, now: datetime, last: datetime) -> DroppedTimes | None:
+    """The times after ``last``, the last one that runs, up to ``now`` for which the policy makes no run because there
+    are too many; None: there are none."""
+    if schedule.spec.catchup_policy is not CatchupPolicy.RUN_ALL:
+        return None
+    times = times_between(cron_of(schedule), last, now, _MOST_COUNTED)
+    latest = latest_time(cron_of(schedule), last, now)
+    if latest is None:
+        return None
+    return DroppedTimes(noticed_at=now, count=len(times), first=times[0], last=latest)
 
 
 def run_for(schedule: CronSchedule, time: datetime) -> WorkflowRun:

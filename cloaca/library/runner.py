@@ -182,10 +182,14 @@ class DefaultRunner:
         over the limit, RunnerClosed after ``shutdown()``. Ctrl-C ends the call at once and cancels the run.
         """
         self._refuse_own_thread("execute")
-        workflow = active_registry().workflows.get(workflow_name)
+        registered = active_registry().workflows
+        workflow = registered.get(workflow_name) if isinstance(workflow_name, str) else None
         if workflow is None:
-            known = ", ".join(sorted(active_registry().workflows)) or "none"
-            raise WorkflowNotFound(f"no workflow is registered as {workflow_name!r}; registered: {known}")
+            known = ", ".join(sorted(registered)) or "none"
+            raise WorkflowNotFound(
+                f"no workflow is registered as {workflow_name!r}: name one that is, or define it first; "
+                f"registered: {known}"
+            )
         given = Context(context).to_dict()
         check_size(given)
         run = WorkflowRun(
@@ -343,7 +347,8 @@ class DefaultRunner:
 
         The schedule is durable: any runner on this database whose program has the workflow fires it, each time once.
         ``catchup_policy`` says what becomes of times that no runner was there for: "skip" (the last of them runs once)
-        or "run_all" (each runs, up to ``cron_max_catchup_executions``). Raises DefinitionError (a ValueError).
+        or "run_all" (each runs, oldest first, up to ``cron_max_catchup_executions``; a warning in the log and
+        ``dropped_executions`` in the stats tell of those beyond). Raises DefinitionError (a ValueError).
         """
         return self._ask(self._cron.register(workflow, expression, timezone or "UTC", catchup_policy))
 
@@ -377,7 +382,10 @@ class DefaultRunner:
         return self._ask(self._cron.history(schedule_id, limit, offset))
 
     def get_cron_execution_stats(self, since: str) -> dict[str, Any]:
-        """Counts over every schedule since an ISO 8601 time; ``success_rate`` in percent."""
+        """Counts over every schedule since an ISO 8601 time; ``success_rate`` in percent of those that were made.
+
+        ``dropped_executions`` are missed times beyond ``cron_max_catchup_executions``, for which no run was made.
+        """
         return self._ask(self._cron.stats(parsed_date(since)))
 
     # --- triggers

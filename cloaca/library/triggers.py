@@ -85,11 +85,11 @@ class TriggerSchedules:
         return page([entry for entry in found if entry["enabled"] or not enabled_only], limit, offset)
 
     async def get(self, name: str) -> dict[str, Any] | None:
-        definition = self._ours().get(name)
+        definition = self._named(name)
         return None if definition is None else self._shown(definition, await self._row(definition))
 
     async def set_enabled(self, name: str, enabled: bool) -> None:
-        definition = self._ours().get(name)
+        definition = self._named(name)
         if definition is None:
             known = ", ".join(sorted(self._ours())) or "none"
             raise ScheduleNotFound(f"Failed to set trigger: none is registered as {name!r}; registered: {known}")
@@ -104,10 +104,15 @@ class TriggerSchedules:
             self._polled[name].wake.set()
 
     async def history(self, name: str, limit: int | None, offset: int | None) -> list[dict[str, Any]]:
+        if not isinstance(name, str):
+            return []
         row = await self._store.get(TriggerSchedule, _row_name(name))
         runs = await self._store.list(WorkflowRun, labels={TRIGGER_LABEL: label_value(name)})
         entries = [] if row is None else [_shown_fire(run, row) for run in runs if run.spec.package_ref is None]
         return page(sorted(entries, key=lambda entry: entry["created_at"], reverse=True), limit, offset)
+
+    def _named(self, name: object) -> TriggerDefinition | None:
+        return self._ours().get(name) if isinstance(name, str) else None
 
     def _ours(self) -> Mapping[str, TriggerDefinition]:
         known = dict(self._registry.triggers)

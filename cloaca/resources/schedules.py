@@ -22,7 +22,7 @@ class CatchupPolicy(str, Enum):
     SKIP = "skip"
     """The last of them runs once, the others never."""
     RUN_ALL = "run_all"
-    """Each of them runs, oldest first, up to the runner's limit."""
+    """Each of them runs, oldest first, up to the runner's limit; what is more is dropped, and said."""
 
 
 class CronScheduleSpec(Schema):
@@ -37,6 +37,16 @@ class CronScheduleSpec(Schema):
     """When it was registered, changed or switched; times before it do not count."""
 
 
+class DroppedTimes(Schema):
+    """Times that came due while no runner was there, and for which no run is made."""
+
+    noticed_at: Time
+    count: int
+    """As far as they were counted."""
+    first: Time
+    last: Time
+
+
 class CronScheduleStatus(Schema):
     """What was done."""
 
@@ -44,6 +54,8 @@ class CronScheduleStatus(Schema):
     """The runs of every time up to this one exist; unset: none were due yet."""
     last_run_at: Time | None = None
     """The last time that a run was made for; unset: none was."""
+    dropped: tuple[DroppedTimes, ...] = ()
+    """What run_all gave up because it was more than the runner's limit, newest first; the last few."""
 
 
 class CronSchedule(Resource[CronScheduleSpec, CronScheduleStatus]):

@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 
 import cloaca
-from cloaca.errors import ContextError, DefinitionError, RunnerClosed, StoreUnavailable, WorkflowNotFound
+from cloaca.errors import (
+    ContextError,
+    DefinitionError,
+    RunnerClosed,
+    ScheduleNotFound,
+    StoreUnavailable,
+    WorkflowNotFound,
+)
 
 
 @pytest.fixture
@@ -89,7 +96,9 @@ def test_an_unknown_workflow_raises_and_says_which_there_are(two_tasks: str) -> 
         runner.execute("tow", {})
 
     assert isinstance(error.value, WorkflowNotFound)
-    assert str(error.value) == "no workflow is registered as 'tow'; registered: two"
+    assert (
+        str(error.value) == "no workflow is registered as 'tow': name one that is, or define it first; registered: two"
+    )
 
 
 def test_a_workflow_that_is_registered_again_is_the_new_one() -> None:
@@ -417,6 +426,19 @@ with cloaca.DefaultRunner(":memory:") as runner:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Failed\n", "")
+
+
+@pytest.mark.parametrize("name", [["two"], None, 3, b"two"])
+def test_what_is_no_name_of_a_workflow_is_no_workflow(two_tasks: str, name: Any) -> None:
+    with cloaca.DefaultRunner(":memory:") as runner:
+        with pytest.raises(WorkflowNotFound, match="name one that is, or define it first; registered: two"):
+            runner.execute(name, {})
+        with pytest.raises(DefinitionError, match="the workflow of a cron schedule is a text"):
+            runner.register_cron_workflow(name, "0 2 * * *", "UTC")
+        assert runner.get_trigger_schedule(name) is None
+        assert runner.get_trigger_execution_history(name) == []
+        with pytest.raises(ScheduleNotFound, match="Failed to set trigger: none is registered as"):
+            runner.set_trigger_enabled(name, True)
 
 
 @pytest.mark.parametrize("url", [None, 5, b"app.db", "", "  ", "app.db?color=red", "mysql://h/d"], ids=repr)

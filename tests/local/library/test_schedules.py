@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -11,9 +12,10 @@ import pytest
 
 import cloaca
 from cloaca.errors import DefinitionError, ScheduleNotFound
-from cloaca.library.cron import due_times, run_for
+from cloaca.library.cron import dropped_times, due_times, run_for
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.schedules import CatchupPolicy, CronSchedule, CronScheduleSpec, CronScheduleStatus
+from cloaca.store import open_store
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
@@ -123,6 +125,7 @@ def test_stats_count_what_ran_since(runner: cloaca.DefaultRunner, fired: threadi
         "total_executions": 0,
         "successful_executions": 0,
         "lost_executions": 0,
+        "dropped_executions": 0,
         "success_rate": 0.0,
     }
     runner.register_cron_workflow("tick", "* * * * * *", "UTC")
@@ -196,6 +199,52 @@ def test_missed_times_are_caught_up_on_as_the_policy_says(schedule: CronSchedule
     found = due_times(schedule, NOON + timedelta(hours=now), 4)
 
     assert found == tuple(NOON + timedelta(hours=hour) for hour in hours)
+
+
+@pytest.mark.usefixtures("fired")
+async def test_times_beyond_the_limit_are_logged_and_counted(lasting: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = await open_store(lasting)
+    config = cloaca.DefaultRunnerConfig(cron_max_catchup_executions=2)
+    try:
+        await store.create(a_schedule(CatchupPolicy.RUN_ALL))  # of each hour since a day in the past
+        async with store.changes() as changes:
+            with (
+                caplog.at_level(logging.WARNING, "cloaca"),
+                cloaca.DefaultRunner.with_config(lasting, config) as runner,
+            ):
+                while runner.get_cron_schedule(UNKNOWN)["last_run_at"] is None:
+                    await changes.__anext__()
+                stats = runner.get_cron_execution_stats(NOON.isoformat())
+    finally:
+        await store.close()
+
+    assert (stats["total_executions"], stats["dropped_executions"] > 100) == (2, True)
+    assert f"cron schedule {UNKNOWN} of 'tick': {stats['dropped_executions']} missed times from " in caplog.text
+    assert "are dropped: they are more than cron_max_catchup_executions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("policy", "now", "last", "dropped"),
+    [
+        (CatchupPolicy.RUN_ALL, 3.5, 3, None),
+        (CatchupPolicy.RUN_ALL, 6.5, 4, (2, 5, 6)),
+        (CatchupPolicy.SKIP, 6.5, 6, None),
+    ],
+    ids=["all run", "two are too many", "skip drops by its nature"],
+)
+def test_what_is_dropped(policy: CatchupPolicy, now: float, last: int, dropped: tuple[int, int, int] | None) -> None:
+    found = dropped_times(a_schedule(policy), NOON + timedelta(hours=now), NOON + timedelta(hours=last))
+
+    if dropped is None:
+        assert found is None
+    else:
+        count, first, latest = dropped
+        assert found is not None
+        assert (found.count, found.first, found.last) == (
+            count,
+            NOON + timedelta(hours=first),
+            NOON + timedelta(hours=latest),
+        )
 
 
 def test_a_time_of_a_schedule_has_one_run_name() -> None:

@@ -176,7 +176,10 @@ TAKES = "a task takes the context and, if it wants, a second parameter named 'ha
         pytest.param(plain, {"id": " "}, "a task's id is a text that is not empty, not ' '", id="blank id"),
         pytest.param(plain, {"id": 7}, "a task's id is a text that is not empty, not 7", id="id that is no text"),
         pytest.param(
-            plain, {"id": "a\nb"}, "task id 'a\\nb': at most 253 characters, all of them printable", id="line break"
+            plain,
+            {"id": "a\nb"},
+            "a task's id has at most 253 characters, all of them printable: 'a\\nb'",
+            id="line break",
         ),
         pytest.param(plain, {"id": "a" * 254}, "at most 253 characters, all of them printable", id="long id"),
         pytest.param(Callable_(), {}, "a task's id is a text that is not empty, not None", id="nameless object"),

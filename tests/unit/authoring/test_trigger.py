@@ -112,9 +112,13 @@ def keyword_only(*, config: Any) -> Any: ...
             nothing, {"poll_interval": "99ms"}, "poll_interval is '99ms', but the shortest is 100ms", id="too short"
         ),
         pytest.param(nothing, {"poll_interval": "0s"}, "poll_interval is '0s', but the shortest is 100ms", id="zero"),
-        pytest.param(nothing, {"name": ""}, "@trigger: name is '', but must be a text that is not empty", id="no name"),
-        pytest.param(nothing, {"name": 7}, "@trigger: name is 7", id="name that is no text"),
-        pytest.param(nothing, {"workflow": " "}, "@trigger: workflow is ' '", id="no workflow"),
+        pytest.param(nothing, {"name": ""}, "@trigger: name is a text that is not empty, not ''", id="no name"),
+        pytest.param(
+            nothing, {"name": 7}, "@trigger: name is a text that is not empty, not 7", id="name that is no text"
+        ),
+        pytest.param(
+            nothing, {"workflow": " "}, "@trigger: workflow is a text that is not empty, not ' '", id="no workflow"
+        ),
     ],
 )
 def test_what_could_never_be_polled_is_refused_at_its_definition(
