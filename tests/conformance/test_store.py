@@ -78,6 +78,18 @@ async def test_get_of_what_is_not_there_is_none(store: Store) -> None:
     assert await store.get(Trigger, "run") is None
 
 
+@pytest.mark.parametrize("name", ["run\0", "\0", "\ud800", "no/way", "..", "é", ""], ids=ascii)
+async def test_what_no_object_can_be_called_is_not_there(store: Store, name: str) -> None:
+    await store.create(run(labels={"a": "b"}))
+    assert await store.get(WorkflowRun, name) is None
+    assert await store.get(WorkflowRun, "run", name) is None
+    assert await store.delete(Ref(WorkflowRun.KIND, "default", name)) is False
+    assert await store.delete(Ref(WorkflowRun.KIND, name or "x", "run")) is False
+    assert await store.list(WorkflowRun, name or "x") == ()
+    assert await store.list(WorkflowRun, labels={"a": name}) == ()
+    assert len(await store.list(WorkflowRun)) == 1
+
+
 async def test_create_keeps_a_status_that_comes_with_the_object(store: Store) -> None:
     made = await store.create(run().with_status(phase=RunPhase.RUNNING, attempt=1))
     assert made.status.phase is RunPhase.RUNNING

@@ -20,7 +20,7 @@ from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Obj
 from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, Server, find_server, parse_url
 from cloaca.store.kubernetes.feed import Follower, Reflector
-from cloaca.store.sql.rows import check, metadata_columns, spec_json, status_json
+from cloaca.store.sql.rows import check, may_exist, metadata_columns, spec_json, status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
@@ -62,8 +62,6 @@ class KubernetesStore:
         return await self._here(self._get(kind, name, namespace))
 
     async def _get(self, kind: type[R], name: str, namespace: str) -> R | None:
-        if not name:
-            return None
         if self._cache is not None:
             text = self._cache.get(Ref(kind.KIND, namespace, name))
             return None if text is None else _read(kind, text)
@@ -77,6 +75,8 @@ class KubernetesStore:
 
     async def _list(self, kind: type[R], namespace: str | None, labels: Mapping[str, str]) -> tuple[R, ...]:
         namespace = namespace or self.namespace
+        if not may_exist(namespace=namespace, labels=labels):
+            return ()
         if self._cache is not None:
             return tuple(_read(kind, text) for text in self._cache.list(kind.KIND, namespace, labels))
         selector = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
@@ -335,6 +335,8 @@ def _path(ref: Ref) -> str:
     kind = _KINDS.get(ref.kind)
     if kind is None:
         raise NotFound(f"{ref}: the kind is none of ours")
+    if not may_exist(name=ref.name, namespace=ref.namespace):  # it would be another path, perhaps that of all objects
+        raise NotFound(f"{ref}: no object can be called so")
     return f"{_collection(kind, ref.namespace)}/{ref.name}"
 
 

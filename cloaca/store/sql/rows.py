@@ -145,6 +145,17 @@ def _with_unknown(value: Any, document: Any) -> Any:
     return document
 
 
+def may_exist(
+    *, name: str | None = None, namespace: str | None = None, labels: Mapping[str, str] | None = None
+) -> bool:
+    """Whether an object may be called so, or carry those labels; None: not asked. Where not, no store need be asked."""
+    return (
+        (name is None or _NAME.fullmatch(name) is not None)
+        and (namespace is None or _NAMESPACE.fullmatch(namespace) is not None)
+        and all(_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value) for key, value in (labels or {}).items())
+    )
+
+
 def check(obj: Resource[Any, Any]) -> None:
     """Raise Invalid, with every fault and its path, unless names, labels and annotations are as Kubernetes wants."""
     metadata = obj.metadata

@@ -14,7 +14,17 @@ from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
 from cloaca.resources.meta import DEFAULT_NAMESPACE, Ref, Resource, rfc3339
 from cloaca.store.base import Change
 from cloaca.store.sql.database import Connection, Database, OneStatement, Work
-from cloaca.store.sql.rows import Row, check, from_row, metadata_columns, same_json, spec_json, status_json, written
+from cloaca.store.sql.rows import (
+    Row,
+    check,
+    from_row,
+    may_exist,
+    metadata_columns,
+    same_json,
+    spec_json,
+    status_json,
+    written,
+)
 from cloaca.store.sql.sqlite import SqliteDatabase
 from cloaca.store.sql.statements import named, read
 from cloaca.store.sql.url import SqliteUrl, parse_url
@@ -50,6 +60,8 @@ class SqlStore:
     # --- reading
 
     async def get(self, kind: type[R], name: str, namespace: str = DEFAULT_NAMESPACE) -> R | None:
+        if not may_exist(name=name, namespace=namespace):
+            return None
         row = await self._one("get", {"kind": kind.KIND, "namespace": namespace, "name": name})
         return None if row is None else from_row(kind, row)
 
@@ -62,6 +74,8 @@ class SqlStore:
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
+        if not may_exist(namespace=namespace, labels=labels):
+            return ()
         statement, parameters = self._sql["list"], {"kind": kind.KIND, "namespace": namespace}
         if labels:
             chosen = []
@@ -174,6 +188,9 @@ class SqlStore:
         return work
 
     async def delete(self, ref: Ref, uid: str | None = None) -> bool:
+        if not may_exist(name=ref.name, namespace=ref.namespace):
+            return False
+
         def work(connection: Connection) -> bool:
             seen = connection.execute(self._sql["is_taken"], _by_name(ref)).fetchone()
             if seen is None or (uid is not None and seen[0] != uid):
