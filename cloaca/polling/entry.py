@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from cloaca.polling.ledger import FiredKeys
+from cloaca.polling.tick import fired_by
 from cloaca.resources.names import tick_run_name
 from cloaca.resources.run import WorkflowRun
 from cloaca.resources.trigger import Tick, Trigger, TriggerStatus
@@ -38,11 +39,6 @@ def resumed_status(trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> TriggerSt
     while tick_run_name(trigger.name, sequence + 1) in names:
         sequence += 1
     return trigger.status.model_copy(update={"sequence": sequence})
-
-
-def fired_by(run: WorkflowRun, trigger: Trigger) -> bool:
-    """Whether ``trigger``, and none that had its name before, fired ``run``."""
-    return run.spec.trigger_ref is not None and run.spec.trigger_ref.uid == trigger.metadata.uid
 
 
 def timing(trigger: Trigger) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ import logging
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, TypeVar
@@ -14,10 +15,11 @@ from typing import Any, TypeVar
 from cloaca.authoring.duration import parse_duration
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreUnavailable
 from cloaca.polling import schedule, tick
-from cloaca.polling.entry import Entry, fired_by, resumed_status, timing
+from cloaca.polling.entry import Entry, resumed_status, timing
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.observe import PollObserver, Unobserved
+from cloaca.polling.tick import fired_by
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, StartWorker, Workers
 from cloaca.resources.names import keyed_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
@@ -101,15 +103,28 @@ class Poller:
             self._workers.close()
 
     async def drain(self, seconds: float) -> None:
-        """Call no more functions, and wait up to ``seconds`` for those that are being called."""
+        """Call no more functions; take up to ``seconds`` for those that are being called and to record their polls.
+
+        What cannot be recorded by then is lost, and polled again: a fire is not taken before it is recorded.
+        """
         self._stopping = True
         self._stop_timers()
+        until = self._loop.time() + seconds
         polls = [entry.polling for entry in self._entries.values() if entry.polling is not None]
         if polls:
             await asyncio.wait(polls, timeout=seconds)
-        for entry in self._entries.values():
-            if entry.unwritten:
-                await self._write(entry)
+        writes = [asyncio.ensure_future(self._write(entry)) for entry in self._entries.values() if entry.unwritten]
+        if not writes:
+            return
+        done, late = await asyncio.wait(writes, timeout=max(0.0, until - self._loop.time()))
+        for write in late:
+            write.cancel()
+        if late:
+            log.warning("package %s: the store is away, the last polls are not recorded", self._package)
+            await asyncio.wait(late)
+        for write in done:
+            with suppress(TriggerGone):
+                write.result()
 
     async def _look_now_and_then(self) -> None:
         """A change that was missed, or met by a stale answer, holds nothing up for ever."""
@@ -413,7 +428,7 @@ class Poller:
                     continue  # deleted in between
                 if existing.status.phase.finished or not fired_by(existing, trigger):
                     entry.active.discard(run.name)
-                if tick.same_fire(existing, fire):
+                if tick.same_fire(existing, trigger, fire):
                     return run.name, True
                 if not tick.is_taken(existing, trigger, fire):
                     return run.name, False

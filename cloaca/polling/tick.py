@@ -81,16 +81,21 @@ def run_of(trigger: Trigger, pending: PendingTick, fire: FireIntent, defaults: R
     )
 
 
-def same_fire(existing: WorkflowRun, fire: FireIntent) -> bool:
+def fired_by(run: WorkflowRun, trigger: Trigger) -> bool:
+    """Whether ``run`` is one of ``trigger``. One of another package is not, whatever trigger it names."""
+    by = run.spec.trigger_ref
+    return by is not None and by.uid == trigger.metadata.uid and run.spec.package_ref == trigger.spec.package_ref
+
+
+def same_fire(existing: WorkflowRun, trigger: Trigger, fire: FireIntent) -> bool:
     """Whether the run under that name is this fire's own: a submission that had been applied, though nobody heard."""
-    return existing.spec.fire_id == fire.fire_id
+    return existing.spec.fire_id == fire.fire_id and fired_by(existing, trigger)
 
 
 def is_taken(existing: WorkflowRun, trigger: Trigger, fire: FireIntent) -> bool:
-    """Whether a run of something else has the name of ``fire``: another trigger's, or one of a trigger that had the
-    name before. Then the fire takes ``second_name``; it is no repetition."""
-    fired_by = existing.spec.trigger_ref
-    if fired_by is None or fired_by.uid != trigger.metadata.uid or existing.spec.key != fire.key:
+    """Whether a run of something else has the name of ``fire``: another trigger's, one of a trigger that had the name
+    before, or one of another package. Then the fire takes ``second_name``; it is no repetition."""
+    if not fired_by(existing, trigger) or existing.spec.key != fire.key:
         return True
     return fire.key is None  # without a key no two fires are the same, whatever their runs are called
 

@@ -17,7 +17,7 @@ from cloaca.store import open_store
 
 log = logging.getLogger("cloaca.poll")
 
-DRAIN = 20.0  # seconds that polls get to end; the pod's grace is longer
+DRAIN = 20.0  # seconds that polls get to end and to be recorded; the pod's grace is longer
 IMPORT_TIMEOUT = 60.0  # seconds
 
 
@@ -29,6 +29,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", required=True, help="URL of the store")
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--package", required=True, help="name of the CloacinaPackage")
+    parser.add_argument("--drain", type=float, default=DRAIN, help="seconds that polls get to end when it is to stop")
     asked = parser.parse_args(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -60,13 +61,13 @@ async def _poll(asked: Namespace) -> None:
             start_worker=zygote.start_worker,
         )
         log.info("polling package %s at %s", asked.package, asked.digest)
-        await _until_stopped(poller, zygote, stopping)
+        await _until_stopped(poller, zygote, stopping, asked.drain)
     finally:
         await nursery.close()
         await store.close()
 
 
-async def _until_stopped(poller: Poller, zygote: PackageZygote, stopping: asyncio.Event) -> None:
+async def _until_stopped(poller: Poller, zygote: PackageZygote, stopping: asyncio.Event, drain: float) -> None:
     """Return when asked to stop; raises CloacaError where the zygote ends, and whatever ends the poller."""
     polling = asyncio.ensure_future(poller.run())
     lost = asyncio.ensure_future(zygote.ended())
@@ -74,8 +75,8 @@ async def _until_stopped(poller: Poller, zygote: PackageZygote, stopping: asynci
     try:
         await asyncio.wait({polling, lost, asked}, return_when=asyncio.FIRST_COMPLETED)
         if asked.done():
-            log.info("stopping: waiting up to %g s for polls", DRAIN)
-            await poller.drain(DRAIN)
+            log.info("stopping: waiting up to %g s for polls", drain)
+            await poller.drain(drain)
         elif polling.done():
             polling.result()
         else:

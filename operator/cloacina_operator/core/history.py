@@ -21,6 +21,7 @@ class FinishedRun:
     ttl: timedelta | None = None  # None: the limits alone decide
     key: str | None = None
     fire_id: str | None = None
+    package: str | None = None
 
 
 def to_collect(

@@ -47,6 +47,7 @@ class ObservedRun:
     run: WorkflowRun
     digest: str | None  # of the archive to run; None: none is there (yet)
     missing: str = ""  # what is not there, where digest is None
+    owner: str | None = None  # the other package whose trigger spec.triggerRef names; None: all is well
     fired_before: bool = False  # its key stands in the ledger of its trigger
     keeper: bool = False  # the trigger that fired it exists, and decides what becomes of it once it has ended
     policy: ConcurrencyPolicy | None = None  # None: no trigger fired it
@@ -90,7 +91,18 @@ def ended(run: WorkflowRun) -> FinishedRun:
         ttl=None if seconds is None else timedelta(seconds=seconds),
         key=run.spec.key,
         fire_id=run.spec.fire_id,
+        package=None if run.spec.package_ref is None else run.spec.package_ref.name,
     )
+
+
+def foreign(observed: ObservedRun) -> RunPlan | None:
+    """It says that a trigger of another package fired it: its own package's poller cannot have been asked to."""
+    by, package = observed.run.spec.trigger_ref, observed.run.spec.package_ref
+    if observed.owner is None or by is None or observed.run.status.attempt or observed.execution is not None:
+        return None
+    own = "no package" if package is None else f"package {package.name!r}"
+    said = f"trigger {by.name!r} is of package {observed.owner!r}, the run of {own}: name a trigger of its own, or none"
+    return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.TRIGGER_FOREIGN, said)
 
 
 def deduplicated(observed: ObservedRun) -> RunPlan | None:
@@ -224,6 +236,7 @@ def startable(observed: ObservedRun) -> RunPlan | None:
 
 RULES: tuple[Rule, ...] = (
     finished,
+    foreign,
     deduplicated,
     process_died,
     cancelled,

@@ -59,6 +59,9 @@ class Gather:
         """All about one run."""
         if run.status.phase.finished:
             return ObservedRun(run=run, digest=None, keeper=self._index.keeps(run), now=now)
+        owner = self._index.owner(run)
+        if owner is not None:  # before its key is looked for in the ledger of a trigger that is not its own
+            return ObservedRun(run=run, digest=None, owner=owner, execution=self._executor.execution(run.ref), now=now)
         digest, missing = await self._archive(run)
         trigger = None
         if run.spec.trigger_ref is not None:

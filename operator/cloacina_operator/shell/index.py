@@ -143,28 +143,38 @@ class Index:
 
     def unfinished_of(self, trigger: Trigger) -> tuple[str, ...]:
         """Names of the trigger's unfinished runs, oldest first."""
-        runs = [run for run in self._runs.values() if run.trigger_uid == trigger.metadata.uid]
+        runs = [run for run in self._runs.values() if _is_fired_by(run.trigger_uid, run.package, trigger)]
         return tuple(run.ref.name for run in sorted(runs, key=lambda run: (run.created, run.ref.name)))
 
     def finished_of(self, trigger: Trigger) -> tuple[FinishedRun, ...]:
         """The trigger's finished runs."""
-        return tuple(self._ended.get(trigger.metadata.uid, {}).values())
+        uid = trigger.metadata.uid
+        return tuple(run for run in self._ended.get(uid, {}).values() if _is_fired_by(uid, run.package, trigger))
 
     def keeps(self, run: WorkflowRun) -> bool:
         """Whether the trigger that fired ``run`` exists."""
         by = run.spec.trigger_ref
         trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
-        return by is not None and trigger is not None and trigger.metadata.uid == by.uid
+        return by is not None and trigger is not None and _is_fired_by(by.uid, _package_of(run), trigger)
+
+    def owner(self, run: WorkflowRun) -> str | None:
+        """The package of the trigger that ``run`` names, where it is another one than its own; None: all is well."""
+        by = run.spec.trigger_ref
+        trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
+        if by is None or trigger is None or trigger.metadata.uid != by.uid:
+            return None
+        owner = trigger.spec.package_ref.name
+        return None if owner == _package_of(run) else owner
 
     def siblings(self, run: WorkflowRun) -> tuple[Sibling, ...]:
         """The other unfinished runs of the trigger that fired ``run``."""
         if run.spec.trigger_ref is None:
             return ()
-        uid = run.spec.trigger_ref.uid
+        uid, package = run.spec.trigger_ref.uid, _package_of(run)
         return tuple(
             Sibling(name=other.ref.name, created=other.created, started=other.started)
             for other in self._runs.values()
-            if other.trigger_uid == uid and other.ref != run.ref
+            if other.trigger_uid == uid and other.package == package and other.ref != run.ref
         )
 
     def triggers(self) -> tuple[Trigger, ...]:
@@ -188,7 +198,7 @@ def _unfinished(run: WorkflowRun) -> _Unfinished:
     trigger = run.spec.trigger_ref
     return _Unfinished(
         ref=run.ref,
-        package=None if run.spec.package_ref is None else run.spec.package_ref.name,
+        package=_package_of(run),
         trigger_uid=None if trigger is None else trigger.uid,
         trigger=None if trigger is None else trigger.name,
         created=run.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc),
@@ -200,6 +210,16 @@ def _unfinished(run: WorkflowRun) -> _Unfinished:
 
 def _gave_up_its_slot(before: _Unfinished, after: _Unfinished) -> bool:
     return after.waiting and (not before.waiting or after.failures > before.failures)
+
+
+def _package_of(run: WorkflowRun) -> str | None:
+    return None if run.spec.package_ref is None else run.spec.package_ref.name
+
+
+def _is_fired_by(uid: str | None, package: str | None, trigger: Trigger) -> bool:
+    """One of another package is not, whatever trigger it names: it must not wait in that one's place, nor use its keys
+    up."""
+    return uid == trigger.metadata.uid and package == trigger.spec.package_ref.name
 
 
 def _is_of(run: _Unfinished, package: Ref) -> bool:

@@ -1,9 +1,6 @@
 """The entry points of the runtime image, as real processes with an archive mounted as Kubernetes mounts it."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +8,10 @@ from typing import Any
 
 import pytest
 from builders import WORKFLOW, archive, declared
+from pod_process import Pod
 
 from cloaca.errors import ImportCrashed, LoadError
-from cloaca.packages.archive import digest_of, read_archive
+from cloaca.packages.archive import read_archive
 from cloaca.processes.exits import LOST
 from cloaca.processes.report import read_report
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, RunSpec, Trigger, TriggerSpec, WorkflowRun
@@ -27,37 +25,6 @@ TRIGGER = """
 def inbox():
     return cloaca.TriggerResult.fire(cloaca.Context({"n": 1}), key="once")
 """
-
-
-class Pod:
-    """A folder with the parts of an archive, and processes that have it mounted."""
-
-    def __init__(self, folder: Path, data: bytes, *, part: int = 300) -> None:
-        self.folder, self.digest, self.data = folder, digest_of(data), data
-        self.words = folder / "termination-log"
-        self.store = str(folder / "store.db")
-        mount = folder / "archive"
-        hidden = mount / "..2026_03_28"  # as the kubelet lays out a projected volume
-        hidden.mkdir(parents=True)
-        (mount / "..data").symlink_to(hidden.name)
-        for number, start in enumerate(range(0, len(data), part)):
-            (hidden / f"{number:03d}").write_bytes(data[start : start + part])
-            (mount / f"{number:03d}").symlink_to(f"..data/{number:03d}")
-
-    def start(self, module: str, *arguments: str, digest: str | None = None) -> "subprocess.Popen[str]":
-        where = ["--archive", str(self.folder / "archive"), "--digest", digest or self.digest]
-        return subprocess.Popen(
-            [sys.executable, "-m", f"cloaca.processes.{module}", *where, "--scratch", f"{self.folder}/tmp", *arguments],
-            env={**os.environ, "CLOACA_LAST_WORDS": str(self.words), "CLOACA_POD": "demo-1-x7k2p"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def finish(self, module: str, *arguments: str, digest: str | None = None) -> tuple[int, str]:
-        process = self.start(module, *arguments, digest=digest)
-        said, _ = process.communicate(timeout=PATIENCE)
-        return process.returncode, said
 
 
 async def submitted(store: Store, **spec: Any) -> WorkflowRun:
