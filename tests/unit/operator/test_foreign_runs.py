@@ -14,7 +14,7 @@ from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, Wor
 from cloaca.resources.package import PackageSource, PackageSpec
 from cloaca.resources.run import RunSpec, TriggerReference
 from cloaca.resources.trigger import FireIntent, PackageReference, TriggerSpec
-from cloaca.store import Store, open_store
+from cloaca.store import Change, Store, open_store
 
 NOW = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 
@@ -60,7 +60,7 @@ async def test_it_neither_blocks_the_trigger_nor_is_kept_by_it(store: Store) -> 
 
     for run in (good, evil):
         await store.write_status(run.with_status(phase=RunPhase.COMPLETED))
-        await index.saw(run.ref)
+        await index.saw(Change(ref=run.ref))
     assert [run.name for run in index.finished_of(trigger)] == ["of-good"]
 
 
