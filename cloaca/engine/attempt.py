@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
@@ -18,12 +17,11 @@ from typing import Any
 
 from cloaca.authoring.context import Context, plain
 from cloaca.engine.crew import Crew
+from cloaca.engine.record import Kept, json_text
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError, TaskResultError, TaskTimeout
 
 CONTEXT_LIMIT = 256 * 1024  # bytes of JSON; a reference to stored data belongs into a context, not the data
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 @dataclass(frozen=True)
@@ -188,7 +186,7 @@ def _as_exception(error: BaseException) -> Exception:
     return wrapped.with_traceback(error.__traceback__)
 
 
-def checked_result(result: Any, given: Context, limit: int = CONTEXT_LIMIT) -> dict[str, Any]:
+def checked_result(result: Any, given: Context, limit: int = CONTEXT_LIMIT) -> Kept:
     """What a task ended with: the context that it returned, or the one it was given where it returned None; a copy.
 
     Raises TaskResultError for anything else that it returned, ContextError where the context holds what JSON cannot,
@@ -201,16 +199,16 @@ def checked_result(result: Any, given: Context, limit: int = CONTEXT_LIMIT) -> d
             f"the task returned {type(result).__qualname__}; return the context, or nothing after changing it"
         )
     data: dict[str, Any] = plain(result, "context")  # nested values may have been changed behind the context's back
-    check_size(data, limit)
-    return data
+    return Kept(data, check_size(data, limit))
 
 
-def check_size(data: Mapping[str, Any], limit: int = CONTEXT_LIMIT) -> None:
-    """Raise ContextError, which names the largest key, where ``data`` is over ``limit`` bytes as JSON."""
-    size = len(_encode(data).encode())
+def check_size(data: Mapping[str, Any], limit: int = CONTEXT_LIMIT) -> str:
+    """``data`` as JSON. Raises ContextError, which names the largest key, where that is over ``limit`` bytes."""
+    text = json_text(data)
+    size = len(text) if text.isascii() else len(text.encode())
     if size <= limit:
-        return
-    largest = max(data, key=lambda key: len(_encode(data[key])))
+        return text
+    largest = max(data, key=lambda key: len(json_text(data[key])))
     raise ContextError(
         f"the context is {size:,} bytes as JSON, over the limit of {limit:,} (largest key: {largest!r}): "
         "store the data elsewhere and keep a reference to it in the context"

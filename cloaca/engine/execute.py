@@ -25,7 +25,9 @@ from cloaca.authoring.workflow import Workflow
 from cloaca.engine.attempt import CONTEXT_LIMIT, Call, Ended, check_size, checked_result, describe, traceback_of
 from cloaca.engine.crew import Crew
 from cloaca.engine.handle import TaskHandle
+from cloaca.engine.plan import plan_of
 from cloaca.engine.progress import Progress
+from cloaca.engine.record import Record
 from cloaca.engine.retry import retry_delay
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
@@ -72,8 +74,13 @@ class Stop:
 class Journal(Protocol):
     """Where a run's status is recorded."""
 
-    def write(self, status: RunStatus) -> None:
-        """Return when ``status`` is durable. Raises when this process must not write it any more.
+    @property
+    def waits(self) -> bool:
+        """Whether a write waits for the world, as for a server: others may use its place among the threads."""
+        ...
+
+    def write(self, record: Record) -> None:
+        """Return when ``record`` is durable. Raises when this process must not write it any more.
 
         Called in threads of the crew, by one at a time.
         """
@@ -119,7 +126,7 @@ async def execute(
         execution.abandon()
         await over.wait()
         raise
-    return execution.result()
+    return execution.result().status
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ class Execution:
         self._workshop = workshop
         self._stop = stop
         self._tell_over = over
-        self._progress = Progress(workflow.dependencies, context, recorded)
+        self._progress = Progress(plan_of(workflow), context, recorded)
         self._events: deque[Callable[[], None]] = deque()
         self._driving = threading.Lock()  # held by the thread that works through the events; what follows is its alone
         self._driver: int | None = None
@@ -165,7 +172,7 @@ class Execution:
         self._news_due = False  # and has waited long enough
         self._news_timer: Timer | None = None
         self._over = False
-        self._status: RunStatus | None = None
+        self._record: Record | None = None
         self._error: BaseException | None = None
 
     def begin(self) -> None:
@@ -177,13 +184,13 @@ class Execution:
         """Let go of what runs, and record nothing more."""
         self._post(functools.partial(self._break, asyncio.CancelledError()))
 
-    def result(self) -> RunStatus:
-        """The status that was written last. Raises what the journal raised."""
+    def result(self) -> Record:
+        """What was written last. Raises what the journal raised."""
         if self._error is not None:
             raise self._error
-        if self._status is None:
+        if self._record is None:
             raise RuntimeError("the run is not over")
-        return self._status
+        return self._record
 
     # --- driving
 
@@ -254,16 +261,18 @@ class Execution:
     def _news_wait(self) -> None:
         self._news_due = True
 
-    def _write(self, phase: RunPhase) -> RunStatus:
+    def _write(self, phase: RunPhase) -> Record:
         self._forget_news()
-        status = self._progress.status(phase=phase, now=_now())
-        crew = self._workshop.crew
-        crew.leave()
+        record = self._progress.record(phase=phase, now=_now())
+        if not self._journal.waits:
+            self._journal.write(record)
+            return record
+        self._workshop.crew.leave()
         try:
-            self._journal.write(status)
+            self._journal.write(record)
         finally:
-            crew.back()
-        return status
+            self._workshop.crew.back()
+        return record
 
     def _forget_news(self) -> None:
         self._news = self._news_due = False
@@ -274,9 +283,9 @@ class Execution:
     # --- the end
 
     def _conclude(self) -> None:
-        if not self._progress.failed:
+        if not self._progress.failed and len(self._progress.leaves) > 1:
             try:
-                check_size(self._progress.final_context(), self._workshop.context_limit)
+                check_size(self._progress.final_context().data, self._workshop.context_limit)
             except ContextError as error:
                 self._progress.failed_as_a_whole(f"the leaves of workflow {self._workflow.name!r} together: {error}")
         self._end(RunPhase.FAILED if self._progress.failed else RunPhase.COMPLETED)
@@ -296,7 +305,7 @@ class Execution:
             self._end(RunPhase.CANCELLED)
 
     def _end(self, phase: RunPhase) -> None:
-        self._status = self._write(phase)
+        self._record = self._write(phase)
         self._over = True
         self._tell_over()
 
@@ -391,7 +400,7 @@ class Execution:
         if ended.error is not None and delay is not None:
             self._try_again(attempt, ended.error, delay)
         elif ended.error is None and definition.on_success is not None:
-            self._call_back(attempt, ended, definition.on_success, Context(ended.value))
+            self._call_back(attempt, ended, definition.on_success, Context(ended.value.data))
         elif ended.error is not None and definition.on_failure is not None:
             self._call_back(attempt, ended, definition.on_failure, describe(ended.error), attempt.context)
         else:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from time import sleep
-from typing import TypeVar
 
 from cloaca.errors import CloacaError, Conflict, NotFound, StoreUnavailable
 from cloaca.resources.run import RunStatus, WorkflowRun
-from cloaca.store.blocking import BlockingStore
+from cloaca.store.blocking import BlockingStore, Status
 
 log = logging.getLogger("cloaca.engine")
-
-T = TypeVar("T")
 
 PATIENCE = (0.1, 0.3, 1.0, 3.0, *(10.0,) * 6)
 """Seconds between tries while the store is away, a minute in all: what was done is worth more than a restart."""
@@ -23,8 +22,16 @@ class RunLost(CloacaError):
     """The run is no longer this process's to write: deleted, ended by someone else, or given to another attempt."""
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A status whose JSON is the store's to make."""
+
+    status: RunStatus
+    text: str | None = None
+
+
 class StoreJournal:
-    """Writes the status of one run; ``run`` is how it was last seen, or made but not yet created.
+    """Writes the status of one run, which was seen last as ``run``, or was made but not yet created.
 
     Belongs to one thread at a time, which waits.
     """
@@ -36,51 +43,74 @@ class StoreJournal:
         self._store = store
         self._patience = patience
         self._created = created
-        self.run = run
+        self._run = run  # whose metadata and spec count
+        self._last: RunStatus | str = run.status  # as a status or as its JSON
+        self.waits = store.waits
 
-    def write(self, status: RunStatus) -> None:
-        """Record ``status``. Raises RunLost when another one has the right to."""
-        if not self._created:
-            self.run = self._store.create_here(self.run.model_copy(update={"status": status}))
+    @property
+    def run(self) -> WorkflowRun:
+        """The run as it stands, as far as this process knows."""
+        last = self._last
+        status = RunStatus.model_validate_json(last) if isinstance(last, str) else last
+        return self._run.model_copy(update={"status": status})
+
+    @property
+    def generation(self) -> int:
+        """The run's."""
+        return self._run.metadata.generation
+
+    @property
+    def uid(self) -> str:
+        """The run's; empty: it was not created."""
+        return self._run.metadata.uid
+
+    def write(self, record: Status) -> None:
+        """Record it. Raises RunLost when another one has the right to."""
+        if record.text is None:
+            record = Plain(record.status)
+        if self._created:
+            self._patiently(functools.partial(self._write, record))
+        else:
+            self._run = self._store.create_here(self._run, record)
             self._created = True
-            return
-        self._patiently(lambda: self._write(status))
+        self._last = record.text or record.status
 
-    def _patiently(self, write: Callable[[], T]) -> T:
+    def _patiently(self, write: Callable[[], None]) -> None:
         for seconds in self._patience:
             try:
                 return write()
             except StoreUnavailable as error:
-                log.warning("run %s: the store is away, its progress is kept: %s", self.run.name, error)
+                log.warning("run %s: the store is away, its progress is kept: %s", self._run.name, error)
             sleep(seconds)
         return write()
 
-    def _write(self, status: RunStatus) -> None:
+    def _write(self, status: Status) -> None:
         while True:
             try:
-                self.run = self._store.write_status_here(self.run.model_copy(update={"status": status}))
+                self._run = self._store.write_status_here(self._run, status)
             except NotFound:
-                raise RunLost(f"run {self.run.name!r} was deleted while it ran") from None
+                raise RunLost(f"run {self._run.name!r} was deleted while it ran") from None
             except Conflict:
                 if self._is_there(status):
                     return
             else:
                 return
 
-    def _is_there(self, status: RunStatus) -> bool:
+    def _is_there(self, status: Status) -> bool:
         """Whether ``status`` was written before, by a try whose answer got lost. Else somebody changed the object: its
         spec (then we write again), or its status (then it is not ours)."""
-        seen = self._store.get_here(WorkflowRun, self.run.name, self.run.metadata.namespace)
-        if seen is None or seen.metadata.uid != self.run.metadata.uid:
-            raise RunLost(f"run {self.run.name!r} was deleted while it ran")
-        if seen.status == status:
-            self.run = seen
+        mine = self.run
+        seen = self._store.get_here(WorkflowRun, mine.name, mine.metadata.namespace)
+        if seen is None or seen.metadata.uid != mine.metadata.uid:
+            raise RunLost(f"run {mine.name!r} was deleted while it ran")
+        if seen.status == (status.status if status.text is None else RunStatus.model_validate_json(status.text)):
+            self._run = seen
             return True
         if seen.status.phase.finished:
-            raise RunLost(f"run {self.run.name!r} was ended by someone else: {seen.status.phase.value}")
-        if seen.status.attempt != self.run.status.attempt:
-            raise RunLost(f"run {self.run.name!r} was given to attempt {seen.status.attempt}")
-        if seen.status != self.run.status:
-            raise RunLost(f"run {self.run.name!r} was written by someone else: what this process resumed from is old")
-        self.run = seen
+            raise RunLost(f"run {mine.name!r} was ended by someone else: {seen.status.phase.value}")
+        if seen.status.attempt != mine.status.attempt:
+            raise RunLost(f"run {mine.name!r} was given to attempt {seen.status.attempt}")
+        if seen.status != mine.status:
+            raise RunLost(f"run {mine.name!r} was written by someone else: what this process resumed from is old")
+        self._run = seen
         return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from cloaca.authoring import graph
 from cloaca.engine.merge import merge
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+from cloaca.engine.plan import Plan
+from cloaca.engine.record import Kept, Record, TaskRecord
+from cloaca.resources.run import RunPhase, RunStatus, TaskPhase
 
 MESSAGE_LIMIT = 4_096  # characters of a message in a status
 TRACEBACK_LIMIT = 16_384
@@ -21,23 +22,22 @@ class Progress:
     tasks stay finished, whatever was under way starts again.
     """
 
-    def __init__(
-        self, dependencies: Mapping[str, Sequence[str]], context: Mapping[str, Any], recorded: RunStatus
-    ) -> None:
-        self._dependencies = dependencies
-        self._dependents = graph.invert(dependencies)
-        self._leaves = graph.leaves(dependencies)
+    def __init__(self, plan: Plan, context: Mapping[str, Any], recorded: RunStatus) -> None:
+        self._dependencies = plan.dependencies
+        self._dependents = plan.dependents
+        self.leaves = plan.leaves
         self._context = context
         self._recorded = recorded
         self._started_at = recorded.started_at  # None: it is the time of the first record
-        self._tasks = {task: TaskStatus(id=task) for task in graph.topological_order(dependencies)}
-        self._contexts: dict[str, dict[str, Any]] = {}  # of completed tasks that are still needed
-        self._waiting = {task: len(set(needs)) for task, needs in dependencies.items()}
-        self._unneeded = {task: len(self._dependents[task]) for task in dependencies}
-        self._unfinished = len(dependencies)
+        self._tasks = {task: TaskRecord(task) for task in plan.order}
+        self._contexts: dict[str, Kept] = {}  # of completed tasks that are still needed
+        self._waiting = dict(plan.needs)
+        self._unneeded = {task: len(dependents) for task, dependents in plan.dependents.items()}
+        self._unfinished = len(plan.order)
         self._failure: tuple[str, str | None] | None = None  # message and traceback of the first failed task
         self._ready: list[str] = [task for task, count in self._waiting.items() if count == 0]
-        self._restore(recorded)
+        if recorded.tasks:
+            self._restore(recorded)
 
     # --- questions
 
@@ -58,52 +58,56 @@ class Progress:
 
     def input_of(self, task: str) -> dict[str, Any]:
         """The context that ``task`` starts with; a copy of its own."""
-        needs = list(dict.fromkeys(self._dependencies[task]))
+        needs = self._dependencies[task]
         if not needs:
             return merge((self._context,))
-        return merge(self._contexts[needed] for needed in needs)
+        return merge(self._contexts[needed].data for needed in needs)
 
     def attempts_of(self, task: str) -> int:
         """How often ``task`` was started."""
         return self._tasks[task].attempts
 
-    def final_context(self) -> dict[str, Any]:
+    def final_context(self) -> Kept:
         """The merge over the leaves that completed; the run's own context where none did."""
-        ended = [self._contexts[leaf] for leaf in self._leaves if leaf in self._contexts]
-        return merge(ended or (self._context,))
+        ended = [self._contexts[leaf] for leaf in self.leaves if leaf in self._contexts]
+        if len(ended) == 1:
+            return ended[0]
+        return Kept(merge([leaf.data for leaf in ended] or [self._context]))
 
-    def status(self, *, phase: RunPhase, now: datetime) -> RunStatus:
-        """What is to be recorded: everything that a later process needs, and what a person wants to see."""
+    def record(self, *, phase: RunPhase, now: datetime) -> Record:
+        """What is to be recorded: everything that a later process needs, and what a person wants to see.
+
+        Made at once but for its ``status``: that is to be asked for before anything else happens.
+        """
         done = phase.finished
         self._started_at = self._started_at or now
         message, traceback = self._failure or (None, None)
-        return self._recorded.model_copy(
-            update={
-                "phase": phase,
-                "tasks": tuple(self._tasks.values()),
-                "checkpoint": {} if done else dict(self._contexts),
-                "context": self.final_context() if phase is RunPhase.COMPLETED else None,
-                "started_at": self._started_at,
-                "finished_at": now if done else None,
-                "message": message,
-                "traceback": traceback,
-            }
+        return Record(
+            recorded=self._recorded,
+            phase=phase,
+            tasks=tuple(self._tasks.values()),
+            checkpoint={} if done else dict(self._contexts),
+            context=self.final_context() if phase is RunPhase.COMPLETED else None,
+            started_at=self._started_at,
+            finished_at=now if done else None,
+            message=message,
+            traceback=traceback,
         )
 
     # --- what happened
 
     def started(self, task: str, now: datetime) -> None:
         """A try of ``task`` begins."""
-        status = self._tasks[task]
-        self._set(task, phase=TaskPhase.RUNNING, attempts=status.attempts + 1, started_at=status.started_at or now)
+        record = self._tasks[task]
+        record.change(phase=TaskPhase.RUNNING, attempts=record.attempts + 1, started_at=record.started_at or now)
 
     def retrying(self, task: str, message: str) -> None:
         """A try of ``task`` failed; another one will be made."""
-        self._set(task, message=shortened(message, MESSAGE_LIMIT))
+        self._tasks[task].change(message=shortened(message, MESSAGE_LIMIT))
 
-    def completed(self, task: str, context: dict[str, Any], now: datetime) -> None:
+    def completed(self, task: str, context: Kept, now: datetime) -> None:
         """``task`` ended well with ``context``."""
-        self._set(task, phase=TaskPhase.COMPLETED, finished_at=now, message=None)
+        self._tasks[task].change(phase=TaskPhase.COMPLETED, finished_at=now, message=None)
         self._finish(task)
         if self._unneeded[task] or not self._dependents[task]:
             self._contexts[task] = context
@@ -114,7 +118,7 @@ class Progress:
 
     def gave_up(self, task: str, message: str, traceback: str | None, now: datetime) -> None:
         """``task`` failed for good: what depends on it is skipped, what does not goes on."""
-        self._set(task, phase=TaskPhase.FAILED, finished_at=now, message=shortened(message, MESSAGE_LIMIT))
+        self._tasks[task].change(phase=TaskPhase.FAILED, finished_at=now, message=shortened(message, MESSAGE_LIMIT))
         self._finish(task)
         if self._failure is None:
             self._failure = (
@@ -129,18 +133,18 @@ class Progress:
 
     def cancelled(self, now: datetime, message: str) -> None:
         """Whatever is unfinished will not run."""
-        for task, status in self._tasks.items():
-            if not status.phase.finished:
-                self._set(task, phase=TaskPhase.CANCELLED, finished_at=now)
+        for record in self._tasks.values():
+            if not record.phase.finished:
+                record.change(phase=TaskPhase.CANCELLED, finished_at=now)
                 self._unfinished -= 1
         self._ready = []
         self._failure = (message, None)
 
     def interrupted(self) -> None:
         """The process stops now and another one will resume: what was under way starts again there."""
-        for task, status in self._tasks.items():
-            if status.phase is TaskPhase.RUNNING:
-                self._set(task, phase=TaskPhase.PENDING)
+        for record in self._tasks.values():
+            if record.phase is TaskPhase.RUNNING:
+                record.change(phase=TaskPhase.PENDING)
 
     # --- inside
 
@@ -150,41 +154,37 @@ class Progress:
             status = was.get(task)
             if status is None:
                 continue
-            if status.phase.finished and not self._lacks_context(status, recorded):
-                self._tasks[task] = status
-            else:  # a try that was under way counts as made
-                self._tasks[task] = status.model_copy(update={"phase": TaskPhase.PENDING, "finished_at": None})
-        for task, status in self._tasks.items():
+            record = self._tasks[task] = TaskRecord(task, status)
+            if not status.phase.finished or self._lacks_context(record, recorded):
+                record.change(phase=TaskPhase.PENDING, finished_at=None)  # a try that was under way counts as made
+        for task, record in self._tasks.items():
             if task in recorded.checkpoint:
-                self._contexts[task] = recorded.checkpoint[task]
-            if status.phase.finished:
+                self._contexts[task] = Kept(recorded.checkpoint[task])
+            if record.phase.finished:
                 self._finish(task)
-            if status.phase is TaskPhase.COMPLETED:
+            if record.phase is TaskPhase.COMPLETED:
                 for dependent in self._dependents[task]:
                     self._waiting[dependent] -= 1
-            elif status.phase is TaskPhase.FAILED and self._failure is None:
+            elif record.phase is TaskPhase.FAILED and self._failure is None:
                 self._failure = (recorded.message or f"task {task!r} failed", recorded.traceback)
-        for task, status in list(self._tasks.items()):
-            if status.phase.finished and status.phase is not TaskPhase.COMPLETED:
-                self._skip_dependents(task, status.finished_at)
+        for task, record in self._tasks.items():
+            if record.phase.finished and record.phase is not TaskPhase.COMPLETED:
+                self._skip_dependents(task, record.finished_at)
         self._ready = [
-            task for task, status in self._tasks.items() if self._waiting[task] == 0 and not status.phase.finished
+            task for task, record in self._tasks.items() if self._waiting[task] == 0 and not record.phase.finished
         ]
 
-    def _lacks_context(self, status: TaskStatus, recorded: RunStatus) -> bool:
+    def _lacks_context(self, status: TaskRecord, recorded: RunStatus) -> bool:
         """Whether a completed task must run again: the graph was changed, and the context now needed was let go."""
         if status.phase is not TaskPhase.COMPLETED or status.id in recorded.checkpoint:
             return False
         dependents = self._dependents[status.id]
         return not dependents or any(not self._tasks[dependent].phase.finished for dependent in dependents)
 
-    def _set(self, task: str, **changes: Any) -> None:
-        self._tasks[task] = self._tasks[task].model_copy(update=changes)
-
     def _finish(self, task: str) -> None:
         """Count ``task`` as finished and let go of contexts that nothing needs any more."""
         self._unfinished -= 1
-        for needed in set(self._dependencies[task]):
+        for needed in self._dependencies[task]:
             self._unneeded[needed] -= 1
             if self._unneeded[needed] == 0:
                 self._contexts.pop(needed, None)
@@ -196,11 +196,16 @@ class Progress:
             if self._tasks[dependent].phase.finished:
                 continue
             reason = f"skipped: task {task!r} did not complete"
-            self._set(dependent, phase=TaskPhase.SKIPPED, finished_at=now, message=reason)
+            self._tasks[dependent].change(phase=TaskPhase.SKIPPED, finished_at=now, message=reason)
             self._finish(dependent)
             doomed.extend(self._dependents[dependent])
 
 
 def shortened(text: str, limit: int) -> str:
-    """``text``, or its end with a mark where it is longer than ``limit`` characters: an error's end says most."""
+    """``text``, or its end with a mark where it is longer than ``limit`` characters: an error's end says most.
+
+    What is no valid text (lone surrogates, as in the name of a file) is written as escapes.
+    """
+    if not text.isascii():
+        text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= limit else "… " + text[-(limit - 2) :]

@@ -22,6 +22,7 @@ from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Execution, Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.record import Record
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import (
@@ -201,11 +202,21 @@ class DefaultRunner:
             status=RunStatus(attempt=1, pod_name=self._presence.name),
         )
         journal = StoreJournal(self._blocking, run, created=False)
-        return _result(workflow, *self._wait_for(workflow, journal))
+        record = self._wait_for(workflow, run, journal)
+        completed = record.phase is RunPhase.COMPLETED
+        return WorkflowResult(
+            status="Completed" if completed else "Failed",
+            final_context=Context(given if record.context is None else record.context.data),
+            start_time=record.started_at,
+            end_time=record.finished_at or record.started_at,
+            error_message=None if completed else record.message,
+            workflow_name=workflow.name,
+            execution_id=journal.uid,
+        )
 
-    def _wait_for(self, workflow: Workflow, journal: StoreJournal) -> tuple[WorkflowRun, RunStatus]:
+    def _wait_for(self, workflow: Workflow, run: WorkflowRun, journal: StoreJournal) -> Record:
         """Take a run to its end, while this thread waits."""
-        run, stop, ending = journal.run, Stop(), _Ending()
+        stop, ending = Stop(), _Ending()
         execution = Execution(
             workflow,
             run.spec.context,
@@ -232,8 +243,7 @@ class DefaultRunner:
         finally:
             if timer is not None:
                 timer.cancel()
-        status = execution.result()
-        return journal.run, status
+        return execution.result()
 
     def _ended(self, ending: _Ending) -> None:
         self._executing.discard(ending)
@@ -503,17 +513,3 @@ async def _end_tasks() -> None:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=_PATIENCE)
-
-
-def _result(workflow: Workflow, run: WorkflowRun, status: RunStatus) -> WorkflowResult:
-    completed = status.phase is RunPhase.COMPLETED
-    start = status.started_at or datetime.now(timezone.utc)
-    return WorkflowResult(
-        status="Completed" if completed else "Failed",
-        final_context=Context(status.context if status.context is not None else run.spec.context),
-        start_time=start,
-        end_time=status.finished_at or start,
-        error_message=None if completed else status.message,
-        workflow_name=workflow.name,
-        execution_id=run.metadata.uid,
-    )

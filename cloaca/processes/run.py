@@ -18,7 +18,7 @@ from cloaca.authoring.retry import RetryPolicy
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
-from cloaca.engine.journal import PATIENCE, RunLost, StoreJournal
+from cloaca.engine.journal import PATIENCE, Plain, RunLost, StoreJournal
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
 from cloaca.errors import CloacaError, StoreUnavailable
@@ -26,7 +26,7 @@ from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun
 from cloaca.store import Store, open_store
-from cloaca.store.blocking import blocking
+from cloaca.store.blocking import Status, blocking
 
 log = logging.getLogger("cloaca.run")
 
@@ -104,10 +104,10 @@ async def _execute(
 class _ConditionJournal(StoreJournal):
     """Records with each status the conditions that people, kubectl and kstatus read."""
 
-    def write(self, status: RunStatus) -> None:
+    def write(self, record: Status) -> None:
         now = datetime.now(timezone.utc)
-        before = status.model_copy(update={"conditions": self.run.status.conditions})  # as recorded last, by us or not
-        super().write(with_conditions(before, self.run.metadata.generation, now))
+        before = record.status.model_copy(update={"conditions": self.run.status.conditions})  # as recorded last
+        super().write(Plain(with_conditions(before, self.generation, now)))
 
 
 def with_conditions(status: RunStatus, generation: int, now: datetime) -> RunStatus:
@@ -146,7 +146,7 @@ def _reason_of_failure(status: RunStatus) -> str:
 
 async def _record(journal: StoreJournal, status: RunStatus) -> None:
     try:
-        await asyncio.to_thread(journal.write, status)
+        await asyncio.to_thread(journal.write, Plain(status))
     except RunLost as lost:
         log.warning("%s", lost)
 

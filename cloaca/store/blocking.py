@@ -13,15 +13,30 @@ R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
 
 
-class BlockingStore(Protocol):
-    """As the methods of ``Store``; each returns when it is done."""
+class Status(Protocol):
+    """A status that is to be written, and its JSON, if that is known already: ours alone, without what is unset."""
 
-    def create_here(self, obj: R) -> R:
-        """Add ``obj``."""
+    @property
+    def status(self) -> Any: ...
+
+    @property
+    def text(self) -> str | None: ...
+
+
+class BlockingStore(Protocol):
+    """As the methods of ``Store``; each returns when it is done. What they return has not its status."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether they wait for another process, such as a server."""
         ...
 
-    def write_status_here(self, obj: R) -> R:
-        """Write the status of ``obj``, which is as the store gave it but for that."""
+    def create_here(self, obj: R, status: Status) -> R:
+        """Add ``obj`` with ``status``."""
+        ...
+
+    def write_status_here(self, obj: R, status: Status) -> R:
+        """Write ``status`` for ``obj``, which is, but for its own status, as the store gave it."""
         ...
 
     def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
@@ -31,21 +46,23 @@ class BlockingStore(Protocol):
 
 def blocking(store: Store, loop: asyncio.AbstractEventLoop) -> BlockingStore:
     """``store`` for threads other than that of ``loop``, where it is asked if it has no way of its own."""
-    if all(hasattr(type(store), name) for name in ("create_here", "write_status_here", "get_here")):
+    if all(hasattr(type(store), name) for name in ("waits", "create_here", "write_status_here", "get_here")):
         return cast("BlockingStore", store)
     return _OnLoop(store, loop)
 
 
 class _OnLoop:
+    waits = True
+
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
 
-    def create_here(self, obj: R) -> R:
-        return self._ask(self._store.create(obj))
+    def create_here(self, obj: R, status: Status) -> R:
+        return self._ask(self._store.create(obj.model_copy(update={"status": status.status})))
 
-    def write_status_here(self, obj: R) -> R:
-        return self._ask(self._store.write_status(obj))
+    def write_status_here(self, obj: R, status: Status) -> R:
+        return self._ask(self._store.write_status(obj.model_copy(update={"status": status.status})))
 
     def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
         return self._ask(self._store.get(kind, name, namespace))

@@ -59,6 +59,11 @@ class Database(Protocol):
         """The statements, by name, that this database says in its own way."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether a call waits for a server."""
+        ...
+
     async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
         """The rows as last committed, by whomever."""
         ...

@@ -34,6 +34,7 @@ _LONGEST_CHANNEL = 63  # bytes; tenants whose long names begin alike wake each o
 class PostgresDatabase:
     """Threads of its own talk to the server: one writes, some read, one listens once somebody subscribes."""
 
+    waits = True
     statements: Mapping[str, str] = SQL
 
     def __init__(self, url: PostgresUrl, migrations: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -156,9 +157,19 @@ def may_exist(
     )
 
 
+@lru_cache(maxsize=256)
+def _are_valid(namespace: str, labels: tuple[tuple[str, str], ...], annotations: tuple[str, ...]) -> bool:
+    """Whether these are, which are the same for many objects."""
+    return may_exist(namespace=namespace, labels=dict(labels)) and all(map(_KEY.fullmatch, annotations))
+
+
 def check(obj: Resource[Any, Any]) -> None:
     """Raise Invalid, with every fault and its path, unless names, labels and annotations are as Kubernetes wants."""
     metadata = obj.metadata
+    if _NAME.fullmatch(metadata.name) and _are_valid(
+        metadata.namespace, tuple(metadata.labels.items()), tuple(metadata.annotations)
+    ):
+        return
     faults = []
     if not _NAME.fullmatch(metadata.name):
         faults.append(

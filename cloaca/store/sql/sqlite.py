@@ -37,6 +37,7 @@ _LOG_PAGES = 16_000  # of 4 KiB: the commit that finds so many empties the log i
 class SqliteDatabase:
     """One connection writes, one reads, one only looks whether others wrote; in memory one does everything."""
 
+    waits = False
     statements: Mapping[str, str] = named(read("sqlite.sql"))
 
     def __init__(self, url: SqliteUrl, migrations: Sequence[str] | None = None) -> None:

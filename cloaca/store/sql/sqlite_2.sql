@@ -4,8 +4,11 @@ DELETE FROM counters WHERE name = 'resource_version';
 DROP INDEX labels_by_uid;
 DROP INDEX owners_by_uid;
 
-CREATE TRIGGER object_created AFTER INSERT ON objects BEGIN
+CREATE TRIGGER labels_of_created AFTER INSERT ON objects WHEN NEW.labels <> '{}' BEGIN
     INSERT INTO labels (key, value, uid) SELECT key, value, NEW.uid FROM json_each(NEW.labels);
+END;
+
+CREATE TRIGGER owners_of_created AFTER INSERT ON objects WHEN NEW.owners <> '[]' BEGIN
     INSERT OR IGNORE INTO owners (owner_uid, uid)
     SELECT json_extract(value, '$.uid'), NEW.uid FROM json_each(NEW.owners);
 END;

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
 from cloaca.resources.meta import DEFAULT_NAMESPACE, Ref, Resource, rfc3339
 from cloaca.store.base import Change
+from cloaca.store.blocking import Status
 from cloaca.store.sql.database import Connection, Database, OneStatement, Work
 from cloaca.store.sql.rows import (
     Row,
@@ -39,9 +40,13 @@ _SHARED = named(read("queries.sql"))
 class SqlStore:
     """Resources and archives in one SQL database. Thread-safe; may be used from several event loops."""
 
+    waits = False
+    """Whether a call waits for a server."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = {**_SHARED, **database.statements}
+        self.waits = database.waits
 
     @classmethod
     async def open(cls, url: str) -> SqlStore:
@@ -91,15 +96,15 @@ class SqlStore:
     # --- writing
 
     async def create(self, obj: R) -> R:
-        work, made = self._creation(obj)
+        work, made = self._creation(obj, status_json(obj))
         return made(await self._database.write(work))
 
-    def create_here(self, obj: R) -> R:
-        """As ``create``, for a thread that may wait."""
-        work, made = self._creation(obj)
+    def create_here(self, obj: R, status: Status) -> R:
+        """As in ``BlockingStore``."""
+        work, made = self._creation(obj, _text(obj, status))
         return made(self._database.write_here(work))
 
-    def _creation(self, obj: R) -> tuple[Work[int], Callable[[int], R]]:
+    def _creation(self, obj: R, status: str) -> tuple[Work[int], Callable[[int], R]]:
         check(obj)
         now = datetime.now(timezone.utc)
         uid = str(uuid.uuid4())
@@ -111,7 +116,7 @@ class SqlStore:
             "created": rfc3339(now),
             **metadata_columns(obj),
             "spec": spec_json(obj),
-            "status": status_json(obj),
+            "status": status,
         }
         statement = self._sql["create"]
 
@@ -157,25 +162,25 @@ class SqlStore:
         return from_row(type(obj), await self._database.write(work))
 
     async def write_status(self, obj: R) -> R:
-        return written(obj, await self._database.write(self._status_write(obj)))
+        return written(obj, await self._database.write(self._status_write(obj, status_json(obj))))
 
-    def write_status_here(self, obj: R) -> R:
-        """As ``write_status``, for a thread that may wait and whose ``obj`` is as this store gave it but for status."""
-        values = {"uid": obj.metadata.uid, "seen": int(obj.metadata.resource_version), "status": status_json(obj)}
+    def write_status_here(self, obj: R, status: Status) -> R:
+        """As in ``BlockingStore``."""
+        text = _text(obj, status)
+        values = {"uid": obj.metadata.uid, "seen": int(obj.metadata.resource_version), "status": text}
         statement = self._sql["record"]
 
         def record(connection: Connection) -> list[Any]:
             return connection.execute(statement, values).fetchall()
 
         rows = self._database.write_here(OneStatement(record))
-        if not rows:  # which of the reasons it was, or nothing to write after all
-            return written(obj, self._database.write_here(self._status_write(obj)))
-        version = {"resource_version": str(rows[0][0])}
-        return obj.model_copy(update={"metadata": obj.metadata.model_copy(update=version)})
+        if rows:
+            version = str(rows[0][0])
+        else:  # which of the reasons it was, or nothing to write after all
+            version = str(self._database.write_here(self._status_write(obj, text)).resource_version)
+        return obj.model_copy(update={"metadata": obj.metadata.model_copy(update={"resource_version": version})})
 
-    def _status_write(self, obj: R) -> Work[Row]:
-        status = status_json(obj)
-
+    def _status_write(self, obj: Resource[Any, Any], status: str) -> Work[Row]:
         def work(connection: Connection) -> Row:
             seen = self._current(connection, obj)
             if seen.status == status:
@@ -279,6 +284,11 @@ class SqlStore:
         if row is not None:
             connection.execute(self._sql["forget_deletions"], {"oldest": row[0]})
             connection.execute(self._sql["remember_forgotten"], {"oldest": row[0]})
+
+
+def _text(obj: Resource[Any, Any], status: Status) -> str:
+    text = status.text
+    return status_json(obj.model_copy(update={"status": status.status})) if text is None else text
 
 
 def _by_name(ref: Ref) -> dict[str, str]:

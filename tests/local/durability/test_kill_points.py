@@ -49,26 +49,27 @@ with cloaca.WorkflowBuilder("chain") as builder:
         context.set("third", context["second"] + 1)
 
 class Killing:
+    waits = False
     commits = 0
 
     def __init__(self, store):
         self.store = store
         self.get_here = store.get_here
 
-    def commit(self, write, obj):
+    def commit(self, write, obj, status):
         self.commits += 1
         if (side, number) == ("before", self.commits):
             os.kill(os.getpid(), signal.SIGKILL)
-        written = write(obj)
+        written = write(obj, status)
         if (side, number) == ("after", self.commits):
             os.kill(os.getpid(), signal.SIGKILL)
         return written
 
-    def create_here(self, obj):
-        return self.commit(self.store.create_here, obj)
+    def create_here(self, obj, status):
+        return self.commit(self.store.create_here, obj, status)
 
-    def write_status_here(self, obj):
-        return self.commit(self.store.write_status_here, obj)
+    def write_status_here(self, obj, status):
+        return self.commit(self.store.write_status_here, obj, status)
 
 async def main():
     store = await open_store(url)

@@ -38,6 +38,8 @@ def program(url, trace, mode, side, number):
             file.write(name + "\\n")
 
     class Killing:
+        waits = False
+
         def __init__(self, store):
             self.store = store
             self.commits = 0
@@ -61,10 +63,11 @@ def program(url, trace, mode, side, number):
                 written = await write(*arguments)
             return self.note(written)
 
-        def commit_here(self, write, obj):
+        def commit_here(self, write, obj, status):
             with self.point():
-                written = write(obj)
-            return self.note(written)
+                written = write(obj, status)
+            self.note(written.model_copy(update={"status": status.status}))
+            return written
 
         def note(self, written):
             nonlocal recorded
@@ -77,11 +80,11 @@ def program(url, trace, mode, side, number):
         def get_here(self, *arguments):
             return self.store.get_here(*arguments)
 
-        def create_here(self, obj):
-            return self.commit_here(self.store.create_here, obj)
+        def create_here(self, obj, status):
+            return self.commit_here(self.store.create_here, obj, status)
 
-        def write_status_here(self, obj):
-            return self.commit_here(self.store.write_status_here, obj)
+        def write_status_here(self, obj, status):
+            return self.commit_here(self.store.write_status_here, obj, status)
 
         async def create(self, obj):
             return await self.commit(self.store.create, obj)

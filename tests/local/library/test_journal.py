@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.journal import Plain, RunLost, StoreJournal
 from cloaca.errors import StoreUnavailable
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
@@ -39,19 +39,19 @@ async def stored(store: Any) -> WorkflowRun:
 async def test_the_first_record_creates_the_run_and_the_next_ones_change_it(store: Any) -> None:
     journal = StoreJournal(store, a_run(), created=False)
 
-    journal.write(RUNNING)
+    journal.write(Plain(RUNNING))
     assert (await stored(store)).status == RUNNING
-    journal.write(COMPLETED)
+    journal.write(Plain(COMPLETED))
     assert (await stored(store)).status == COMPLETED
     assert journal.run == await stored(store)
 
 
 async def test_a_change_of_the_spec_is_no_hindrance(store: Any) -> None:
     journal = StoreJournal(store, await store.create(a_run()), created=True)
-    journal.write(RUNNING)
+    journal.write(Plain(RUNNING))
     await store.update((await stored(store)).with_spec(cancel=True))
 
-    journal.write(COMPLETED)
+    journal.write(Plain(COMPLETED))
 
     found = await stored(store)
     assert (found.status, found.spec.cancel) == (COMPLETED, True)
@@ -62,7 +62,7 @@ async def test_a_run_that_was_deleted_is_lost(store: Any) -> None:
     await store.delete(a_run().ref)
 
     with pytest.raises(RunLost, match="run 'nightly-1' was deleted while it ran"):
-        journal.write(RUNNING)
+        journal.write(Plain(RUNNING))
 
 
 async def test_another_run_of_the_same_name_is_not_written(store: Any) -> None:
@@ -71,7 +71,7 @@ async def test_another_run_of_the_same_name_is_not_written(store: Any) -> None:
     another = await store.create(a_run())
 
     with pytest.raises(RunLost):
-        journal.write(RUNNING)
+        journal.write(Plain(RUNNING))
     assert (await stored(store)) == another
 
 
@@ -87,11 +87,11 @@ async def test_a_run_that_somebody_else_has_written_is_lost_and_stays_as_they_wr
     store: Any, theirs: RunStatus, message: str
 ) -> None:
     journal = StoreJournal(store, await store.create(a_run()), created=True)
-    journal.write(RUNNING)
+    journal.write(Plain(RUNNING))
     await store.write_status((await stored(store)).model_copy(update={"status": theirs}))
 
     with pytest.raises(RunLost, match=message):
-        journal.write(COMPLETED)
+        journal.write(Plain(COMPLETED))
     assert (await stored(store)).status == theirs
 
 
@@ -103,13 +103,14 @@ class Away:
         self._left = tries
         self._applied = applied
         self.get_here = store.get_here
+        self.waits = False
 
-    def write_status_here(self, obj: WorkflowRun) -> WorkflowRun:
+    def write_status_here(self, obj: WorkflowRun, status: Plain) -> WorkflowRun:
         if not self._left:
-            return self._store.write_status_here(obj)  # type: ignore[no-any-return]  # whichever open_store gives
+            return self._store.write_status_here(obj, status)  # type: ignore[no-any-return]  # whichever it is
         self._left -= 1
         if self._applied:
-            self._store.write_status_here(obj)
+            self._store.write_status_here(obj, status)
         raise StoreUnavailable("gone fishing")
 
 
@@ -117,8 +118,8 @@ class Away:
 async def test_a_store_that_is_away_for_a_while_costs_no_progress(store: Any, applied: bool) -> None:
     away = Away(store, 1 if applied else 3, applied=applied)
     journal = StoreJournal(away, await store.create(a_run()), created=True, patience=(0.0, 0.0, 0.0))
-    journal.write(RUNNING)
-    journal.write(COMPLETED)
+    journal.write(Plain(RUNNING))
+    journal.write(Plain(COMPLETED))
     assert (await stored(store)).status == COMPLETED
 
 
@@ -126,4 +127,4 @@ async def test_patience_has_an_end(store: Any) -> None:
     made = await store.create(a_run())
     journal = StoreJournal(Away(store, 4, applied=False), made, created=True, patience=(0.0, 0.0, 0.0))
     with pytest.raises(StoreUnavailable, match="gone fishing"):
-        journal.write(RUNNING)
+        journal.write(Plain(RUNNING))

@@ -18,7 +18,7 @@ import pytest
 import cloaca
 from cloaca.authoring.registry import active_registry
 from cloaca.engine.config import DefaultRunnerConfig
-from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.journal import Plain, RunLost, StoreJournal
 from cloaca.library.presence import Presence, is_gone, this_process
 from cloaca.library.recovery import claimed, recover
 from cloaca.library.triggers import TriggerSchedules
@@ -149,7 +149,7 @@ async def test_a_stalled_owner_that_wakes_up_cannot_write(lasting: str) -> None:
         taken = await store.write_status(claimed(run, "runner-new", DefaultRunnerConfig(), datetime.now(timezone.utc)))
 
         with pytest.raises(RunLost, match="was given to attempt 2"):
-            stalled.write(run.status.model_copy(update={"phase": RunPhase.COMPLETED}))
+            stalled.write(Plain(run.status.model_copy(update={"phase": RunPhase.COMPLETED})))
         assert await store.get(WorkflowRun, run.name) == taken
     finally:
         await store.close()

@@ -13,6 +13,7 @@ from cloaca.authoring.registry import collecting
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, Workshop, execute
+from cloaca.engine.record import Record
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
 from cloaca.resources.run import RunStatus, TaskPhase
@@ -27,8 +28,10 @@ class Engine:
         self.stop: Stop | None = None
         self.slots = Slots(4)
 
-    def write(self, status: RunStatus) -> None:
-        self.written.append(status)
+    waits = False
+
+    def write(self, record: Record) -> None:
+        self.written.append(record.status)
 
     async def run(
         self,

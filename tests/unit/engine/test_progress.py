@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloaca.engine.merge import merge
+from cloaca.engine.plan import Plan
 from cloaca.engine.progress import MESSAGE_LIMIT, Progress, shortened
+from cloaca.engine.record import Kept
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
 
 NOW = datetime(2026, 3, 28, 9, tzinfo=timezone.utc)
@@ -37,11 +39,11 @@ def phases(status: RunStatus) -> dict[str, TaskPhase]:
 
 def complete(progress: Progress, task: str) -> None:
     progress.started(task, NOW)
-    progress.completed(task, {**progress.input_of(task), task: True}, NOW)
+    progress.completed(task, Kept({**progress.input_of(task), task: True}), NOW)
 
 
 def test_a_task_is_ready_when_all_that_it_needs_has_completed() -> None:
-    progress = Progress(DIAMOND, {}, RunStatus())
+    progress = Progress(Plan(DIAMOND), {}, RunStatus())
 
     assert progress.take_ready() == ["a"]
     complete(progress, "a")
@@ -52,7 +54,7 @@ def test_a_task_is_ready_when_all_that_it_needs_has_completed() -> None:
     assert progress.take_ready() == ["d"]
     complete(progress, "d")
     assert progress.finished
-    assert progress.final_context() == {"a": True, "b": True, "c": True, "d": True}
+    assert progress.final_context().data == {"a": True, "b": True, "c": True, "d": True}
 
 
 def test_a_run_starts_when_it_is_first_recorded_whatever_is_recorded_later() -> None:
@@ -66,57 +68,61 @@ def test_a_run_starts_when_it_is_first_recorded_whatever_is_recorded_later() -> 
 
 
 def test_the_checkpoint_holds_only_what_is_still_needed() -> None:
-    progress = Progress({**DIAMOND, "leaf": ["a"]}, {}, RunStatus())
+    progress = Progress(Plan({**DIAMOND, "leaf": ["a"]}), {}, RunStatus())
     kept = []
     for task in ("a", "b", "c", "leaf", "d"):
         complete(progress, task)
-        kept.append(sorted(progress.status(phase=RunPhase.RUNNING, now=NOW).checkpoint))
+        kept.append(sorted(progress.record(phase=RunPhase.RUNNING, now=NOW).status.checkpoint))
 
     assert kept == [["a"], ["a", "b"], ["a", "b", "c"], ["b", "c", "leaf"], ["d", "leaf"]]
 
 
 def test_the_context_of_a_task_whose_dependents_are_all_skipped_is_let_go() -> None:
-    progress = Progress({"good": [], "bad": [], "both": ["good", "bad"]}, {}, RunStatus())
+    progress = Progress(Plan({"good": [], "bad": [], "both": ["good", "bad"]}), {}, RunStatus())
     progress.gave_up("bad", "OSError", None, NOW)
     complete(progress, "good")
 
-    status = progress.status(phase=RunPhase.RUNNING, now=NOW)
+    status = progress.record(phase=RunPhase.RUNNING, now=NOW).status
 
     assert status.checkpoint == {}
     assert phases(status)["both"] is TaskPhase.SKIPPED
 
 
 def test_tasks_are_listed_in_topological_order_whatever_the_order_of_definition() -> None:
-    progress = Progress({"last": ["middle"], "middle": ["first"], "first": []}, {}, RunStatus())
+    progress = Progress(Plan({"last": ["middle"], "middle": ["first"], "first": []}), {}, RunStatus())
 
-    assert [task.id for task in progress.status(phase=RunPhase.RUNNING, now=NOW).tasks] == ["first", "middle", "last"]
+    assert [task.id for task in progress.record(phase=RunPhase.RUNNING, now=NOW).status.tasks] == [
+        "first",
+        "middle",
+        "last",
+    ]
 
 
 def test_the_start_of_a_task_is_that_of_its_first_try() -> None:
-    progress = Progress({"a": []}, {}, RunStatus())
+    progress = Progress(Plan({"a": []}), {}, RunStatus())
     progress.started("a", NOW)
     progress.started("a", LATER)
 
-    assert progress.status(phase=RunPhase.RUNNING, now=LATER).tasks[0] == TaskStatus(
+    assert progress.record(phase=RunPhase.RUNNING, now=LATER).status.tasks[0] == TaskStatus(
         id="a", phase=TaskPhase.RUNNING, attempts=2, started_at=NOW
     )
 
 
 def test_the_first_failure_is_the_one_that_the_run_tells() -> None:
-    progress = Progress({"a": [], "b": []}, {}, RunStatus())
+    progress = Progress(Plan({"a": [], "b": []}), {}, RunStatus())
     progress.gave_up("b", "OSError: first", "traceback of b", NOW)
     progress.gave_up("a", "OSError: second", "traceback of a", NOW)
 
-    status = progress.status(phase=RunPhase.FAILED, now=NOW)
+    status = progress.record(phase=RunPhase.FAILED, now=NOW).status
 
     assert (status.message, status.traceback) == ("task 'b' failed: OSError: first", "traceback of b")
 
 
 def test_a_message_without_end_is_cut_at_its_beginning() -> None:
-    progress = Progress({"a": []}, {}, RunStatus())
+    progress = Progress(Plan({"a": []}), {}, RunStatus())
     progress.gave_up("a", "x" * 10_000 + "the end", None, NOW)
 
-    message = progress.status(phase=RunPhase.FAILED, now=NOW).message
+    message = progress.record(phase=RunPhase.FAILED, now=NOW).status.message
 
     assert message is not None
     assert message.startswith("task 'a' failed: … xxx")
@@ -132,7 +138,7 @@ def test_a_completed_task_runs_again_where_the_code_now_needs_a_context_that_was
         ),
         checkpoint={"b": {"b": True}},
     )
-    progress = Progress({"a": [], "b": ["a"], "new": ["a", "b"]}, {}, recorded)
+    progress = Progress(Plan({"a": [], "b": ["a"], "new": ["a", "b"]}), {}, recorded)
 
     assert progress.take_ready() == ["a"]
     complete(progress, "a")
@@ -141,10 +147,10 @@ def test_a_completed_task_runs_again_where_the_code_now_needs_a_context_that_was
 
 def test_a_task_that_the_code_has_added_behind_a_failed_one_is_skipped() -> None:
     recorded = RunStatus(tasks=(TaskStatus(id="a", phase=TaskPhase.FAILED, finished_at=NOW),), message="why")
-    progress = Progress({"a": [], "new": ["a"]}, {}, recorded)
+    progress = Progress(Plan({"a": [], "new": ["a"]}), {}, recorded)
 
     assert progress.finished
-    assert phases(progress.status(phase=RunPhase.FAILED, now=LATER)) == {
+    assert phases(progress.record(phase=RunPhase.FAILED, now=LATER).status) == {
         "a": TaskPhase.FAILED,
         "new": TaskPhase.SKIPPED,
     }
@@ -154,7 +160,7 @@ def test_a_task_that_the_code_has_added_behind_a_failed_one_is_skipped() -> None
 def test_a_run_ends_the_same_however_often_its_process_is_exchanged(graph: Graph, data: Any) -> None:
     """Tasks end in any order, some fail, and after any of them another process may take over from the record."""
     failing = data.draw(st.sets(st.sampled_from(sorted(graph))))
-    progress = Progress(graph, {"given": 1}, RunStatus())
+    progress = Progress(Plan(graph), {"given": 1}, RunStatus())
     under_way: list[str] = []
     ran: list[str] = []
     while True:
@@ -170,21 +176,21 @@ def test_a_run_ends_the_same_however_often_its_process_is_exchanged(graph: Graph
             complete(progress, task)
         if data.draw(st.booleans()):
             recorded = RunStatus.model_validate(
-                progress.status(phase=RunPhase.RUNNING, now=NOW).model_dump(mode="json")
+                progress.record(phase=RunPhase.RUNNING, now=NOW).status.model_dump(mode="json")
             )
-            progress, under_way = Progress(graph, {"given": 1}, recorded), []
+            progress, under_way = Progress(Plan(graph), {"given": 1}, recorded), []
 
     doomed = _doomed(graph, failing)
     leaves = [task for task in graph if not any(task in needs for needs in graph.values())]
     assert progress.finished
     assert progress.failed is bool(failing & set(ran))
     assert sorted(ran) == sorted(set(graph) - doomed)
-    assert phases(progress.status(phase=RunPhase.RUNNING, now=NOW)) == {
+    assert phases(progress.record(phase=RunPhase.RUNNING, now=NOW).status) == {
         task: TaskPhase.SKIPPED if task in doomed else TaskPhase.FAILED if task in failing else TaskPhase.COMPLETED
         for task in graph
     }
     if not failing & set(ran):
-        assert progress.final_context() == merge(_expected(graph, leaf) for leaf in leaves)
+        assert progress.final_context().data == merge(_expected(graph, leaf) for leaf in leaves)
 
 
 def _doomed(graph: Graph, failing: set[str]) -> set[str]:

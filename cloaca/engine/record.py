@@ -1,0 +1,138 @@
+"""What is recorded of a run, as the JSON that a database keeps and as the status that the rest of the system knows.
+
+A run is recorded once for each of its tasks, and nearly all of a record is as in the one before: each task keeps its
+own piece of JSON until it changes, and a context's is the one by which its size was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from cloaca.resources.meta import rfc3339
+from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+
+json_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
+"""A value as JSON, without spaces."""
+
+
+class TaskRecord:
+    """The status of one task, as it changes."""
+
+    __slots__ = ("_base", "attempts", "finished_at", "id", "known_text", "message", "phase", "started_at")
+
+    def __init__(self, task: str, recorded: TaskStatus | None = None) -> None:
+        self._base = recorded
+        self.known_text: str | None = None  # as JSON; None: it changed since
+        self.id = task
+        self.phase = TaskPhase.PENDING
+        self.attempts = 0
+        self.started_at: datetime | None = None
+        self.finished_at: datetime | None = None
+        self.message: str | None = None
+        if recorded is not None:
+            self.phase, self.attempts, self.message = recorded.phase, recorded.attempts, recorded.message
+            self.started_at, self.finished_at = recorded.started_at, recorded.finished_at
+
+    def change(self, **changes: Any) -> None:
+        """Set attributes."""
+        self.known_text = None
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+    @property
+    def status(self) -> TaskStatus:
+        """As the rest of the system knows it."""
+        base = self._base or TaskStatus(id=self.id)
+        return base.model_copy(
+            update={
+                "phase": self.phase,
+                "attempts": self.attempts,
+                "started_at": self.started_at,
+                "finished_at": self.finished_at,
+                "message": self.message,
+            }
+        )
+
+    @property
+    def text(self) -> str:
+        """As JSON."""
+        if self.known_text is None:
+            parts = [f'"id":{json_text(self.id)},"phase":"{self.phase.value}","attempts":{self.attempts}']
+            if self.started_at is not None:
+                parts.append(f'"startedAt":"{rfc3339(self.started_at)}"')
+            if self.finished_at is not None:
+                parts.append(f'"finishedAt":"{rfc3339(self.finished_at)}"')
+            if self.message is not None:
+                parts.append(f'"message":{json_text(self.message)}')
+            self.known_text = f"{{{','.join(parts)}}}"
+        return self.known_text
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A context that is kept, with its JSON where that is known already."""
+
+    data: dict[str, Any]
+    known_text: str | None = None
+
+    @property
+    def text(self) -> str:
+        """As JSON."""
+        return json_text(self.data) if self.known_text is None else self.known_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One record of a run."""
+
+    recorded: RunStatus  # what this process started from: attempt, failures, pod and conditions are its
+    phase: RunPhase
+    tasks: tuple[TaskRecord, ...]
+    checkpoint: Mapping[str, Kept]
+    context: Kept | None
+    started_at: datetime
+    finished_at: datetime | None
+    message: str | None
+    traceback: str | None
+
+    @property
+    def status(self) -> RunStatus:
+        """As the rest of the system knows it."""
+        return self.recorded.model_copy(
+            update={
+                "phase": self.phase,
+                "tasks": tuple(task.status for task in self.tasks),
+                "checkpoint": {task: context.data for task, context in self.checkpoint.items()},
+                "context": None if self.context is None else self.context.data,
+                "started_at": self.started_at,
+                "finished_at": self.finished_at,
+                "message": self.message,
+                "traceback": self.traceback,
+            }
+        )
+
+    @cached_property
+    def text(self) -> str | None:
+        """As JSON: what ``status`` says, without what is unset. None: let the store write ``status``."""
+        recorded = self.recorded
+        if recorded.conditions or recorded.__pydantic_extra__ is not None:
+            return None
+        contexts = ",".join(f"{json_text(task)}:{context.text}" for task, context in self.checkpoint.items())
+        tasks = ",".join([task.known_text or task.text for task in self.tasks])
+        parts = [f'{{"phase":"{self.phase.value}","tasks":[{tasks}],"checkpoint":{{{contexts}}}']
+        if self.context is not None:
+            parts.append(f'"context":{self.context.text}')
+        parts.append(f'"startedAt":"{rfc3339(self.started_at)}"')
+        if self.finished_at is not None:
+            parts.append(f'"finishedAt":"{rfc3339(self.finished_at)}"')
+        parts.append(f'"attempt":{recorded.attempt},"failures":{recorded.failures}')
+        for name, value in (("message", self.message), ("traceback", self.traceback), ("podName", recorded.pod_name)):
+            if value is not None:
+                parts.append(f'"{name}":{json_text(value)}')
+        parts.append('"conditions":[]}')
+        return ",".join(parts)
