@@ -62,8 +62,10 @@ bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (long)
 	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write
 
+bench-peer: PEER := $(filter-out python3,$(PYTHON))
+bench-peer: override PYTHON := python3
 bench-peer: $(STAMP) ## Measure another cloaca too: make bench-peer PYTHON=/path/to/python
-	@$(BIN)/python tests/bench/peer.py "$(filter-out python3,$(PYTHON))"
+	@$(BIN)/python tests/bench/peer.py "$(PEER)"
 
 lock: $(STAMP) ## Renew requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \

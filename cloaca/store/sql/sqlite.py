@@ -141,16 +141,27 @@ def unavailable(error: Exception, path: Path | None) -> StoreUnavailable:
     where = "the database in memory" if path is None else f"the database {path}"
     text = str(error)
     advice = next((f": {advice}" for words, advice in _ADVICE if words in text), "")
+    if path is not None and "unable to open" in text:
+        advice = f": {_why_not_opened(path)}"
     explained = StoreUnavailable(f"{where}: {text}{advice}")
     explained.__cause__ = error
     return explained
 
 
+def _why_not_opened(path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder: name a file in it"
+    if not path.parent.is_dir():
+        return f"its folder must exist: make {path.parent}"
+    if not path.exists():
+        return "it is not there: make its folder writable, and write mode=rwc in the URL, or leave mode out"
+    return "make the file and its folder readable and writable"
+
+
 _ADVICE = (
     ("disk is full", "make room; what was written before stands"),
     ("disk I/O error", "look after the disk (and its free space); what was written before stands"),
-    ("readonly", "make the file and its folder writable, or open another one"),
-    ("unable to open", "its folder must exist and be writable"),
+    ("readonly", "make the file and its folder writable, leave out mode=ro, or open another one"),
     ("locked", "another program holds it: end that one"),
     ("malformed", "the file is damaged: restore it from a backup, or move it away to start afresh"),
     ("not a database", "the file is something else: name another one"),

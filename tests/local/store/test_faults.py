@@ -81,7 +81,7 @@ async def names(path: Path) -> list[str]:
     ("make", "words"),
     [
         pytest.param(lambda path: path.write_bytes(b"no database " * 100), "is something else", id="no database"),
-        pytest.param(lambda path: path.mkdir(), "its folder must exist", id="a folder"),
+        pytest.param(lambda path: path.mkdir(), "it is a folder: name a file in it", id="a folder"),
     ],
 )
 async def test_a_file_that_is_no_store_is_said_clearly(tmp_path: Path, make: object, words: str) -> None:
