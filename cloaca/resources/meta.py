@@ -46,7 +46,9 @@ PATTERNS = {
 @lru_cache(maxsize=4_096)  # a run writes the times of all its tasks again with each of its writes
 def rfc3339(moment: datetime) -> str:
     """``moment`` in UTC as Kubernetes writes micro-times: ``2026-03-28T09:00:00.000000Z``."""
-    return moment.astimezone(timezone.utc).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    if moment.tzinfo is not timezone.utc:
+        moment = moment.astimezone(timezone.utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 Time = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]

@@ -52,14 +52,18 @@ class FileLock:
     def give(self) -> None:
         """Let the next one in."""
         if self._descriptor is not None:
-            with suppress(OSError):  # where it could not be taken, it need not be given
+            try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            except OSError:  # where it could not be taken, it need not be given
+                return
 
     def tell(self) -> None:
         """Let other processes know of a commit: the kernel tells them that the file was written to."""
         if self._descriptor is not None:
-            with suppress(OSError):  # a full disk; they look now and then all the same
+            try:
                 os.pwrite(self._descriptor, b".", 0)
+            except OSError:  # a full disk; they look now and then all the same
+                return
 
     def close(self) -> None:
         """Let go of the file."""

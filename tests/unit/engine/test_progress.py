@@ -58,13 +58,13 @@ def test_a_task_is_ready_when_all_that_it_needs_has_completed() -> None:
 
 
 def test_a_run_starts_when_it_is_first_recorded_whatever_is_recorded_later() -> None:
-    progress = Progress(DIAMOND, {}, RunStatus())
-    first = progress.status(phase=RunPhase.RUNNING, now=NOW)
+    progress = Progress(Plan(DIAMOND), {}, RunStatus())
+    first = progress.record(phase=RunPhase.RUNNING, now=NOW).status
     complete(progress, "a")
-    second = progress.status(phase=RunPhase.RUNNING, now=LATER)
+    second = progress.record(phase=RunPhase.RUNNING, now=LATER).status
     assert (first.started_at, second.started_at) == (NOW, NOW)
-    resumed = Progress(DIAMOND, {}, second)
-    assert resumed.status(phase=RunPhase.RUNNING, now=LATER).started_at == NOW
+    resumed = Progress(Plan(DIAMOND), {}, second)
+    assert resumed.record(phase=RunPhase.RUNNING, now=LATER).status.started_at == NOW
 
 
 def test_the_checkpoint_holds_only_what_is_still_needed() -> None:
