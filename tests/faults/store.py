@@ -18,6 +18,7 @@ from faults.record import Record
 from cloaca.errors import StoreUnavailable
 from cloaca.resources import CloacinaPackage, Ref, Resource, Trigger, TriggerLedger, WorkflowRun
 from cloaca.store.base import Change, Store
+from cloaca.store.blocking import Status
 
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
@@ -98,6 +99,8 @@ class Faults:
 class FaultyStore:
     """The store as one process of ``component`` sees it."""
 
+    waits = True
+
     def __init__(
         self, real: Store, *, component: str, process: Process, faults: Faults, record: Record, chance: random.Random
     ) -> None:
@@ -139,11 +142,11 @@ class FaultyStore:
     def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
         return ask(self.get(kind, name, namespace))
 
-    def create_here(self, obj: R) -> R:
-        return ask(self.create(obj))
+    def create_here(self, obj: R, status: Status) -> R:
+        return ask(self.create(obj.model_copy(update={"status": status.status})))
 
-    def write_status_here(self, obj: R) -> R:
-        return ask(self.write_status(obj))
+    def write_status_here(self, obj: R, status: Status) -> R:
+        return ask(self.write_status(obj.model_copy(update={"status": status.status})))
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         return self._changes()
