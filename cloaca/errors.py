@@ -117,6 +117,10 @@ class StoreUnavailable(StoreError):
     """The store cannot be opened or reached, or is full; what was written before stands."""
 
 
+class Forbidden(StoreUnavailable):
+    """The store does not let us: no right, or a rule of the place refuses it. Another try helps when that changes."""
+
+
 # --- execution -------------------------------------------------------------------------------------------------
 
 

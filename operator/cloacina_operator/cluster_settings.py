@@ -18,8 +18,8 @@ class ClusterSettings:
     """Everything that can be set of the operator on a cluster."""
 
     pods: PodSettings
-    namespace: str | None = None
-    """``CLOACINA_NAMESPACES``: the one namespace whose packages are looked after; empty: all of the cluster."""
+    namespaces: tuple[str, ...] = ()
+    """``CLOACINA_NAMESPACES``: those whose packages are looked after, with commas; empty: all of the cluster."""
     own_namespace: str = "default"
     """``CLOACINA_POD_NAMESPACE``: where the Lease and the archives are."""
     identity: str = ""
@@ -58,9 +58,7 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         faults.append(f"{PREFIX}{name} is {given!r}, but must be a whole number of at least 1")
         return default
 
-    namespaces = [name.strip() for name in text("NAMESPACES", "").split(",") if name.strip()]
-    if len(namespaces) > 1:
-        faults.append(f"{PREFIX}NAMESPACES names {len(namespaces)}: one operator looks after one namespace, or all")
+    namespaces = tuple(dict.fromkeys(name.strip() for name in text("NAMESPACES", "").split(",") if name.strip()))
     image = text("IMAGE", "")
     if not image:
         faults.append(f"{PREFIX}IMAGE must be set: the runtime image of pods, where a package names none")
@@ -77,13 +75,14 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         import_timeout=count("IMPORT_TIMEOUT", 60),
         job_ttl=count("JOB_TTL", 3600),
     )
+    own = text("POD_NAMESPACE", "default")
     settings = ClusterSettings(
         pods=pods,
-        namespace=namespaces[0] if namespaces else None,
-        own_namespace=text("POD_NAMESPACE", "default"),
+        namespaces=namespaces,
+        own_namespace=own,
         identity=text("POD", socket.gethostname()),
         lease=text("LEASE", "cloacina-operator"),
-        store=text("STORE", _store_url(namespaces)),
+        store=text("STORE", f"kubernetes:?cached=true&archives={own}&namespace={','.join(namespaces)}"),
         max_runs=count("MAX_RUNS", 1_000),
         port=count("PORT", 8080),
         log_level=level,
@@ -91,8 +90,3 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
     if faults:
         raise SettingsError("; ".join(faults))
     return settings
-
-
-def _store_url(namespaces: list[str]) -> str:
-    only = f"&namespace={namespaces[0]}" if namespaces else ""
-    return f"kubernetes:?cached=true{only}"

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cloacina_operator.core.manifests import ARCHIVE_PATH, ARCHIVE_VOLUME
-from cloacina_operator.executors.api import Api
 from cluster.control_plane import ControlPlane
 
 from cloaca.errors import NotFound
 from cloaca.resources.names import MAIN_CONTAINER
+from cloaca.store.kubernetes.api import Api
 
 Object = dict[str, Any]
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from builders import WORKFLOW, archive, declared
 from cloacina_operator.core.manifests import PodSettings
-from cloacina_operator.executors.api import Api, find_access
 from cloacina_operator.executors.jobs import Jobs
 from cluster.control_plane import ControlPlane
 from cluster.player import Player
@@ -21,6 +20,8 @@ from cloaca.errors import ImportCrashed, LoadError
 from cloaca.packages.archive import Limits
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.store import open_store
+from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.config import find_server, parse_url
 
 PATIENCE = 30.0
 TRIGGER = """
@@ -83,15 +84,15 @@ async def world(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Wo
     control_plane.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
     for account in ("cloacina-poller", "cloacina-run"):
         control_plane.kubectl("create", "serviceaccount", account, "-n", name)
-    api = Api(find_access({"KUBECONFIG": str(control_plane.kubeconfig)}))
+    api = Api(find_server(parse_url(f"kubernetes://{control_plane.kubeconfig}"), {}))
     store = await open_store(":memory:")
     jobs = Jobs(
-        cluster=api,
+        api=api,
         store=store,
         settings=PodSettings(image="cloacina:test"),
         limits=Limits(),
         max_runs=100,
-        namespace=name,
+        namespaces=(name,),
         changed=lambda ref: made.changed(ref),
         now=lambda: datetime.now(timezone.utc),
     )
@@ -203,12 +204,12 @@ async def test_a_run_is_stopped_with_its_job_and_alive_until_its_pod_has_ended(w
     package, run = await world.package(), await world.run()
     await world.jobs.start_run(run, package, await world.store.put_archive(archive(WORKFLOW)), 1)
     await world.kubelet.runs(await world.kubelet.pod("run"))
-    await world.until(lambda: len(world.jobs._pods) == 1)
+    await world.until(lambda: len(list(world.jobs._seen._pods)) == 1)
 
     await world.jobs.stop_run(run.ref)
 
     await world.until(lambda: world.jobs.execution(run.ref) is None)
-    assert len(world.jobs._pods) == 0
+    assert list(world.jobs._seen._pods) == []
     assert world.jobs.slot_free()
 
 
@@ -281,8 +282,8 @@ async def test_with_the_package_everything_of_it_goes_without_us(world: World) -
     await world.delete("cloacinapackages", "demo")
     await world.delete("workflowruns", "demo-1")
 
-    await world.until(lambda: not list(world.jobs._jobs) and not list(world.jobs._deployments))
-    await world.until(lambda: not list(world.jobs._pods))
+    await world.until(lambda: not list(world.jobs._seen.jobs) and not list(world.jobs._seen.deployments))
+    await world.until(lambda: not list(world.jobs._seen._pods))
     async with asyncio.timeout(PATIENCE):
         while [n for n in await world.there_is("/api/v1/namespaces/{ns}/configmaps") if n.startswith("demo-")]:
             await asyncio.sleep(0.05)

@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 from cloacina_operator.core.leadership import DURATION, RENEW
-from cloacina_operator.executors.api import Api, find_access
 from cloacina_operator.hosts.lease import LeadershipLost, Lease
 from cluster.control_plane import ControlPlane
+
+from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.config import find_server, parse_url
 
 PATIENCE = 30.0
 
 
 @pytest.fixture
 async def api(control_plane: ControlPlane) -> AsyncIterator[Api]:
-    made = Api(find_access({"KUBECONFIG": str(control_plane.kubeconfig)}))
+    made = Api(find_server(parse_url(f"kubernetes://{control_plane.kubeconfig}"), {}))
     yield made
     await made.close()
 
@@ -56,7 +58,7 @@ async def test_a_leader_that_dies_is_replaced_within_15_seconds(api: Api, namesp
 async def test_what_is_written_comes_back_through_the_watch(api: Api, namespace: str) -> None:
     one = candidate(api, namespace, "one")
     echoing = asyncio.ensure_future(one.watched.run())
-    await asyncio.wait_for(one.watched.listed.wait(), PATIENCE)
+    await asyncio.wait_for(one.watched.listed(), PATIENCE)
     before = one._echoed_at
     await one.acquire()
     async with asyncio.timeout(PATIENCE):

@@ -19,12 +19,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 from builders import WORKFLOW, archive, declared
-from cloacina_operator.executors.api import Api, find_access
-from cluster.control_plane import ControlPlane
+from cluster.control_plane import Asked, ControlPlane
 from cluster.player import Player
 from cluster.release import Release
 
-from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, WorkflowRun
+from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
 from cloaca.resources.package import (
     ActivePackage,
@@ -39,6 +38,8 @@ from cloaca.resources.package import (
 from cloaca.resources.run import RunSpec
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import Store, open_store
+from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.config import find_server, parse_url
 
 PATIENCE = 110.0  # seconds, where pods are processes on a busy machine
 TRIGGER = """
@@ -79,7 +80,7 @@ class Cluster:
         }
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "cloacina_operator.hosts.kopf_app"],
+                [str(Path(sys.executable).with_name("cloacina-operator"))],
                 env={**os.environ, **settings},
                 stdout=log,
                 stderr=log,
@@ -90,6 +91,11 @@ class Cluster:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
+
+    def writes(self) -> list[Asked]:
+        """What the operator wrote, but its Lease."""
+        asked = self.plane.asked(self.release.user)
+        return [one for one in asked if one.verb not in ("get", "list", "watch") and one.resource != "leases"]
 
     def kubectl(self, *words: str) -> None:
         self.plane.kubectl(*words, "-n", self.namespace)
@@ -169,7 +175,7 @@ async def cluster(control_plane: ControlPlane, tmp_path: Path, helm: Path) -> As
     release = Release.render(helm, control_plane, name, f"sourceSecrets[0].namespace={name}",
                              "sourceSecrets[0].names={registry}")  # fmt: skip
     release.install()
-    api = Api(find_access({"KUBECONFIG": str(control_plane.kubeconfig)}))
+    api = Api(find_server(parse_url(f"kubernetes://{control_plane.kubeconfig}"), {}))
     store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}&archives={name}")
     made = Cluster(control_plane, name, api, store, tmp_path, release)
     playing = asyncio.ensure_future(made.kubelet.play())
@@ -303,6 +309,69 @@ async def test_what_is_deleted_while_no_operator_runs_goes_with_all_it_owns(clus
         return not left
 
     await cluster.eventually("everything to go", gone)
+
+
+async def test_one_operator_looks_after_several_namespaces_and_after_no_other(cluster: Cluster, helm: Path) -> None:
+    second, stranger = f"{cluster.namespace}-b", f"{cluster.namespace}-c"
+    for name in (second, stranger):
+        cluster.plane.namespace(name)
+    both = Release.render(helm, cluster.plane, cluster.namespace, f"packageNamespaces={{{cluster.namespace},{second}}}")
+    both.install()
+    cluster.release = both
+    try:
+        cluster.start("one")
+        package = await cluster.package()
+        spec = RunSpec(workflow="demo", package_ref=PackageReference(name="demo"))
+        for namespace in (second, stranger):
+            source = PackageSource(url="https://127.0.0.1:1/demo.cloacina")
+            metadata = ObjectMeta(name="demo", namespace=namespace)
+            made = await cluster.store.create(CloacinaPackage(metadata=metadata, spec=PackageSpec(source=source)))
+            await cluster.store.write_status(made.with_status(**dict(package.status)))
+            await cluster.store.create(WorkflowRun(metadata=ObjectMeta(name="there", namespace=namespace), spec=spec))
+        await cluster.submit("here", package)
+
+        async def started() -> bool:
+            jobs = await cluster.api.request("GET", f"/apis/batch/v1/namespaces/{second}/jobs")
+            return [job["metadata"]["name"] for job in jobs["items"]] == ["there"]
+
+        await cluster.eventually("the run of the second namespace to have its Job", started)
+        await cluster.ended(1)
+        assert (await cluster.api.request("GET", f"/apis/batch/v1/namespaces/{stranger}/jobs"))["items"] == []
+    finally:
+        for name in (second, stranger):
+            cluster.plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+async def test_at_rest_nothing_is_written_however_often_it_is_looked_at(cluster: Cluster) -> None:
+    """By the API server's own record: everything is touched, looked at again, and left as it is."""
+    if not cluster.plane.processes:
+        pytest.skip("somebody else's cluster keeps no record for us")
+    cluster.start("one")
+    (cluster.folder / "demo.cloacina").write_bytes(archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
+    cluster.kubectl("create", "configmap", "shipped", f"--from-file=archive={cluster.folder}/demo.cloacina")
+    package = await cluster.sourced(source=PackageSource(config_map=ConfigMapSource(name="shipped", key="archive")))
+    await cluster.ended(1)
+
+    async def settled() -> bool:
+        trigger = (await cluster.store.list(Trigger, cluster.namespace))[0]
+        seen = await cluster.store.get(CloacinaPackage, "demo", cluster.namespace)
+        ready = None if seen is None else find(seen.status.conditions, "Ready")
+        return ready is not None and ready.status.value == "True" and not trigger.status.active
+
+    await cluster.eventually("everything to settle", settled)
+    await cluster.submit("first-canary", package)  # whatever was under way before it has been looked at when it ends
+    await cluster.ended(2)
+    before = len(cluster.writes())
+
+    for number in range(10):
+        kinds = "cloacinapackages,triggers.cloacina.io,workflowruns"
+        cluster.kubectl("annotate", kinds, "--all", f"touched={number}", "--overwrite")
+    await cluster.submit("canary", package)
+    await cluster.ended(3)
+
+    written = [write for write in cluster.writes()[before:] if "canary" not in write.path]
+    path = f"/apis/batch/v1/namespaces/{cluster.namespace}/jobs?fieldValidation=Strict"
+    assert written == [Asked("create", "jobs", "canary", 201, path)]
 
 
 async def test_the_operator_stops_when_asked(cluster: Cluster) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
 
-from cloaca.errors import AlreadyExists, Conflict, Invalid, NotFound, StoreError, StoreUnavailable
+from cloaca.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, StoreError, StoreUnavailable
 from cloaca.store.kubernetes.config import Server
 
 Object = dict[str, Any]
 
 PAGE = 500
 TIMEOUT = 30.0  # seconds for one answer
-SILENCE = 240  # seconds after which the server ends a watch, so that a dead connection is noticed
+SILENCE = 120  # seconds after which the server ends a watch, so that a dead connection is noticed
 PAUSES = (0.1, 0.5, 1.5)  # seconds before what may be tried again is
 LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After asks for
 LINE_LIMIT = 16 * 1024 * 1024  # an object has 1.5 MiB at most
@@ -43,7 +45,10 @@ class Api:
             headers={"User-Agent": "cloacina"},
             read_bufsize=1024 * 1024,
         )
-        self.requests = 0
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """(verb, resource) → how often it was asked; ``WATCH`` counts beginnings."""
+        self.answered_at = time.monotonic()
+        """When the server last said anything, refusals included."""
 
     async def request(
         self,
@@ -74,7 +79,7 @@ class Api:
         self, method: str, path: str, data: bytes | None, params: Mapping[str, str] | None, headers: Mapping[str, str]
     ) -> Object:
         self._open()
-        self.requests += 1
+        self.requests[(method, resource_of(path))] += 1
         try:
             async with self._session.request(
                 method,
@@ -85,6 +90,7 @@ class Api:
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             ) as answer:
                 text = await answer.read()
+                self.answered_at = time.monotonic()
                 if answer.status >= 400:
                     raise _refused(answer.status, text, path, answer.headers.get("Retry-After"))
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
@@ -116,11 +122,11 @@ class Api:
 
     async def watch(
         self, path: str, params: Mapping[str, str], accept: str = "application/json"
-    ) -> AsyncIterator[Object]:
+    ) -> AsyncGenerator[Object, None]:
         """The events after ``resourceVersion``, bookmarks too; ends now and then. Raises Expired, StoreUnavailable."""
         asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(SILENCE), **params}
         self._open()
-        self.requests += 1
+        self.requests[("WATCH", resource_of(path))] += 1
         try:
             async with self._session.get(
                 f"{self.server.url}{path}",
@@ -129,7 +135,7 @@ class Api:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=SILENCE + TIMEOUT),
             ) as answer:
                 if answer.status >= 400:
-                    raise _refused(answer.status, await answer.read(), path, None)
+                    raise _refused(answer.status, await answer.read(), path, answer.headers.get("Retry-After"))
                 async for line in _lines(answer.content):
                     event: Object = json.loads(line)
                     if event["type"] == "ERROR":
@@ -144,7 +150,7 @@ class Api:
     async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[bytes]:
         """The answer as it comes, such as a log that is followed; may be silent for long. Raises as ``request``."""
         self._open()
-        self.requests += 1
+        self.requests[("GET", resource_of(path))] += 1
         try:
             async with self._session.get(
                 f"{self.server.url}{path}",
@@ -202,6 +208,19 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             raise ValueError(f"one event of more than {LINE_LIMIT} bytes")
 
 
+def resource_of(path: str) -> str:
+    """The plural in a path, with the subresource, for counting.
+
+    >>> resource_of("/apis/batch/v1/namespaces/team/jobs/run-1")
+    'jobs'
+    """
+    parts = path.strip("/").split("/")
+    rest = parts[2:] if parts[0] == "api" else parts[3:]
+    if rest[:1] == ["namespaces"] and len(rest) > 2:
+        rest = rest[2:]
+    return "/".join((rest[0], rest[2])) if len(rest) > 2 else rest[0] if rest else path
+
+
 def _refused(
     code: int, text: bytes, path: str, after: str | None, status: Object | None = None
 ) -> StoreError | Expired | _Again:
@@ -218,7 +237,7 @@ def _refused(
         case 401:
             return StoreUnavailable(f"the API server does not know us ({said}): log in again, or renew the kubeconfig")
         case 403:
-            return StoreUnavailable(f"the API server refused {path}: {said}")
+            return Forbidden(f"the API server refused {path}: {said}")
         case 404:
             return NotFound(said)
         case 409 if reason == "AlreadyExists":

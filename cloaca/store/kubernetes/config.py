@@ -35,7 +35,7 @@ class KubernetesUrl:
 
     kubeconfig: Path | None = None  # None: $KUBECONFIG, else a pod's own account, else ~/.kube/config
     context: str | None = None  # None: the kubeconfig's current one
-    namespace: str | None = None  # the only one that is looked at; None: all
+    namespaces: tuple[str, ...] = ()  # the only ones that are looked at; empty: all
     archives: str | None = None  # the namespace of archives; None: that of the context or the pod
     cached: bool = False  # whether reads come from memory, which a watch feeds
 
@@ -61,7 +61,7 @@ def parse_url(url: str) -> KubernetesUrl:
     return KubernetesUrl(
         kubeconfig=Path(unquote(path)).expanduser() if path else None,
         context=given.get("context") or None,
-        namespace=given.get("namespace") or None,
+        namespaces=tuple(name for name in given.get("namespace", "").split(",") if name),
         archives=given.get("archives") or None,
         cached=given.get("cached") == "true",
     )

@@ -1,14 +1,15 @@
-"""Follow the objects of our kinds by list and watch, and tell followers which of them changed. Writes nothing."""
+"""Follow collections of objects by list and watch, and tell followers which of them changed. Writes nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 
 from cloaca.errors import StoreUnavailable
-from cloaca.resources.meta import Ref, Resource
+from cloaca.resources.meta import Ref
 from cloaca.store.base import Change
 from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Expired, Object
 
@@ -16,7 +17,8 @@ log = logging.getLogger("cloacina.store")
 
 PAUSES = (0.1, 0.5, 1.5, 5.0)  # seconds before the next try while the server is away
 
-Saw = Callable[[Ref, Object, bool], None]
+Key = tuple[str, str]  # namespace, name
+Saw = Callable[[Key, Object, bool], None]
 """Called with where an object stands, what was seen of it, and whether it is gone."""
 
 
@@ -56,31 +58,40 @@ class Follower:
 
 
 class Reflector:
-    """The objects of one kind, by name and resource version, kept up to date for as long as ``run`` runs."""
+    """The objects of one collection, by name and resource version, kept up to date for as long as ``run`` runs."""
 
-    def __init__(self, api: Api, kind: type[Resource[Any, Any]], path: str, saw: Saw, *, names_only: bool) -> None:
+    def __init__(
+        self, api: Api, path: str, saw: Saw, *, selector: Mapping[str, str] | None = None, names_only: bool = False
+    ) -> None:
+        """``selector``: labelSelector and fieldSelector, which the server keeps to."""
         self._api = api
-        self._kind = kind
         self._path = path
         self._saw = saw
+        self._selector = dict(selector or {})
         self._list_accept, self._watch_accept = (
             (NAMES_ONLY, NAMES_ONLY_EVENTS) if names_only else ("application/json", "application/json")
         )
-        self._known: dict[Ref, str] = {}
+        self._known: dict[Key, str] = {}
         self._version = ""
+        self.loaded = asyncio.Event()
+        """Set when everything was seen once."""
+        self.heard_at = time.monotonic()
+        """When the server last told of anything, bookmarks and the ends of watches included."""
 
     async def load(self) -> None:
         """List everything; tell of what is new, other or gone since the last time. Raises StoreUnavailable."""
-        items, version = await self._api.everything(self._path, accept=self._list_accept)
+        items, version = await self._api.everything(self._path, self._selector, self._list_accept)
+        self.heard_at = time.monotonic()
         before, self._known = self._known, {}
         for item in items:
-            ref = self._ref(item)
-            self._known[ref] = item["metadata"]["resourceVersion"]
-            if before.pop(ref, None) != self._known[ref]:
-                self._saw(ref, item, False)
-        for ref in before:
-            self._saw(ref, {"metadata": {"resourceVersion": version}}, True)  # gone by then, nobody knows when
+            key = key_of(item)
+            self._known[key] = item["metadata"]["resourceVersion"]
+            if before.pop(key, None) != self._known[key]:
+                self._saw(key, item, False)
+        for key in before:
+            self._saw(key, {"metadata": {"resourceVersion": version}}, True)  # gone by then, nobody knows when
         self._version = version
+        self.loaded.set()
 
     async def run(self) -> None:
         """Follow until cancelled; while the server is away, try again."""
@@ -88,30 +99,35 @@ class Reflector:
         while True:
             try:
                 await self._watch()
+                self.heard_at = time.monotonic()
                 tries = 0
             except Expired:
-                log.debug("%s: the watch fell behind, listing anew", self._kind.KIND)
+                log.debug("%s: the watch fell behind, listing anew", self._path)
                 self._version = ""
             except StoreUnavailable as error:
-                log.warning("%s cannot be followed: %s", self._kind.KIND, error)
+                log.warning("%s cannot be followed: %s", self._path, error)
                 await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
                 tries += 1
 
     async def _watch(self) -> None:
         if not self._version:
             await self.load()
-        events = self._api.watch(self._path, {"resourceVersion": self._version}, self._watch_accept)
-        async for event in events:
-            obj, what = event["object"], event["type"]
-            self._version = obj["metadata"]["resourceVersion"]
-            if what == "BOOKMARK":
-                continue
-            ref = self._ref(obj)
-            if what == "DELETED":
-                self._known.pop(ref, None)
-            else:
-                self._known[ref] = self._version
-            self._saw(ref, obj, what == "DELETED")
+        asked = {**self._selector, "resourceVersion": self._version}
+        async with aclosing(self._api.watch(self._path, asked, self._watch_accept)) as events:
+            async for event in events:
+                obj, what = event["object"], event["type"]
+                self._version = obj["metadata"]["resourceVersion"]
+                self.heard_at = time.monotonic()
+                if what == "BOOKMARK":
+                    continue
+                key = key_of(obj)
+                if what == "DELETED":
+                    self._known.pop(key, None)
+                else:
+                    self._known[key] = self._version
+                self._saw(key, obj, what == "DELETED")
 
-    def _ref(self, obj: Object) -> Ref:
-        return Ref(self._kind.KIND, obj["metadata"]["namespace"], obj["metadata"]["name"])
+
+def key_of(obj: Object) -> Key:
+    """Where it stands."""
+    return (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])

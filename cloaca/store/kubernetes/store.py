@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,8 +19,8 @@ from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives
 from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Object
 from cloaca.store.kubernetes.cache import Cache, version_of
-from cloaca.store.kubernetes.config import KubernetesUrl, Server, find_server, parse_url
-from cloaca.store.kubernetes.feed import Follower, Reflector
+from cloaca.store.kubernetes.config import KubernetesUrl, find_server, parse_url
+from cloaca.store.kubernetes.feed import Follower, Reflector, Saw
 from cloaca.store.sql.rows import check, may_exist, metadata_columns, spec_json, status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])
@@ -27,19 +28,22 @@ T = TypeVar("T")
 
 _KINDS: dict[str, type[Resource[Any, Any]]] = {kind.KIND: kind for kind in STORED_KINDS}
 _Tasks = list[asyncio.Task[None]]
+_Reflectors = list[Reflector]
 _STRICT = {"fieldValidation": "Strict"}
 
 
 class KubernetesStore:
     """Resources and archives on one API server. Belongs to the event loop that opened it; others may call it too."""
 
-    def __init__(self, server: Server, wanted: KubernetesUrl) -> None:
-        self.api = Api(server)
-        self.namespace = wanted.namespace
-        self._archives = f"/api/v1/namespaces/{wanted.archives or wanted.namespace or server.namespace}/configmaps"
+    def __init__(self, api: Api, wanted: KubernetesUrl) -> None:
+        self.api = api
+        self.namespaces = wanted.namespaces
+        (only,) = wanted.namespaces if len(wanted.namespaces) == 1 else (None,)
+        self._archives = f"/api/v1/namespaces/{wanted.archives or only or api.server.namespace}/configmaps"
         self._loop = asyncio.get_running_loop()
         self._cache = Cache() if wanted.cached else None
         self._followers: set[Follower] = set()
+        self._reflectors: _Reflectors = []
         self._following: _Tasks = []
         self._closed = False
 
@@ -47,14 +51,24 @@ class KubernetesStore:
     async def open(cls, url: str) -> KubernetesStore:
         """The store at ``url`` (see ``config.parse_url``). Raises StoreUnavailable."""
         wanted = parse_url(url)
-        store = cls(await asyncio.to_thread(find_server, wanted, os.environ), wanted)
+        return await cls.over(Api(await asyncio.to_thread(find_server, wanted, os.environ)), wanted)
+
+    @classmethod
+    async def over(cls, api: Api, wanted: KubernetesUrl) -> KubernetesStore:
+        """The store of ``wanted`` on a client that others use too, which it closes. Raises StoreUnavailable."""
+        store = cls(api, wanted)
         if store._cache is not None:
             try:
-                store._following = await store._follow(store._feed, names_only=False)
+                store._reflectors, store._following = await store._follow(store._feed, names_only=False)
             except BaseException:
                 await store.close()
                 raise
         return store
+
+    @property
+    def heard_at(self) -> float:
+        """When the most silent of our watches last told of anything, by the monotonic clock; now: there is none."""
+        return min((reflector.heard_at for reflector in self._reflectors), default=time.monotonic())
 
     # --- reading
 
@@ -74,13 +88,14 @@ class KubernetesStore:
         return await self._here(self._list(kind, namespace, labels or {}))
 
     async def _list(self, kind: type[R], namespace: str | None, labels: Mapping[str, str]) -> tuple[R, ...]:
-        namespace = namespace or self.namespace
         if not may_exist(namespace=namespace, labels=labels):
             return ()
         if self._cache is not None:
             return tuple(_read(kind, text) for text in self._cache.list(kind.KIND, namespace, labels))
         selector = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
-        items, _ = await self.api.everything(_collection(kind, namespace), selector)
+        items: list[Object] = []
+        for within in (namespace,) if namespace else self.namespaces or (None,):
+            items += (await self.api.everything(_collection(kind, within), selector))[0]
         objects = (_object(kind, {"apiVersion": API_VERSION, "kind": kind.KIND, **item}) for item in items)
         return tuple(sorted(objects, key=lambda obj: (obj.metadata.namespace, obj.name)))
 
@@ -222,7 +237,7 @@ class KubernetesStore:
                 if listed:
                     follower.tell(ref, gone, version_of(obj))
 
-            tasks = await self._follow(saw, names_only=True)
+            _, tasks = await self._follow(saw, names_only=True)
             listed = True
         self._followers.add(follower)
         try:
@@ -231,14 +246,21 @@ class KubernetesStore:
             self._followers.discard(follower)
             await _ended(tasks)
 
-    async def _follow(self, saw: Any, *, names_only: bool) -> _Tasks:
-        """Tasks that follow every kind from this moment on."""
+    async def _follow(
+        self, saw: Callable[[Ref, Object, bool], None], *, names_only: bool
+    ) -> tuple[_Reflectors, _Tasks]:
+        """Every kind in every namespace that is looked at, from this moment on, and the tasks that follow them."""
+
+        def of(kind: str) -> Saw:
+            return lambda key, obj, gone: saw(Ref(kind, *key), obj, gone)
+
         reflectors = [
-            Reflector(self.api, kind, _collection(kind, self.namespace), saw, names_only=names_only)
+            Reflector(self.api, _collection(kind, namespace), of(kind.KIND), names_only=names_only)
             for kind in STORED_KINDS
+            for namespace in self.namespaces or (None,)
         ]
         await asyncio.gather(*(reflector.load() for reflector in reflectors))
-        return [asyncio.ensure_future(reflector.run()) for reflector in reflectors]
+        return reflectors, [asyncio.ensure_future(reflector.run()) for reflector in reflectors]
 
     def _feed(self, ref: Ref, obj: Object, gone: bool) -> None:
         """The watch told something: first the memory, then those who look into it."""

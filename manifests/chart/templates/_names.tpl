@@ -28,9 +28,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* The namespaces in which packages live, as a JSON list. */}}
 {{- define "cloacina.namespaces" -}}
-{{- if and (gt (len .Values.packageNamespaces) 1) (not .Values.clusterWide) }}
-{{- fail "packageNamespaces: one operator looks after one namespace, or with clusterWide: true after all; install a release for each" }}
-{{- end }}
 {{- .Values.packageNamespaces | default (list .Release.Namespace) | toJson }}
 {{- end }}
 

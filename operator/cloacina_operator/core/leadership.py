@@ -12,6 +12,7 @@ DURATION = 9.0  # seconds that a leader may stay silent
 RENEW = 2.0  # seconds between two renewals, and between two looks of who waits
 GIVE_UP = 6.0  # seconds without a renewal after which a leader stops leading: before anybody else begins
 ECHO = 30.0  # seconds within which a renewal has to come back through the watch
+TOLD = 300.0  # seconds within which every watch says something: bookmarks, or its end, come every two minutes at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,3 +59,11 @@ def watch_is_dead(moved_at: float, echoed_at: float) -> bool:
     While the API server is away nothing moves, and nobody is to blame.
     """
     return moved_at > echoed_at + ECHO
+
+
+def watches_are_dead(answered_at: float, heard_at: float) -> bool:
+    """Whether the API server answered us long after one of our watches last told of anything.
+
+    While it is away it does not answer, and nobody is to blame.
+    """
+    return answered_at > heard_at + TOLD

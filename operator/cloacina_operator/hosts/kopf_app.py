@@ -1,6 +1,6 @@
 """The operator on a cluster, hosted by kopf: reads settings, waits to lead, wires and runs. Decides nothing.
 
-``python -m cloacina_operator.hosts.kopf_app``. kopf's events only put references on our queue: such handlers add no
+``cloacina-operator``. kopf's events only put references on our queue: such handlers add no
 finalizer and no annotation, and are never tried again.
 """
 
@@ -20,9 +20,10 @@ import kopf
 from cloaca.errors import CloacaError
 from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
 from cloaca.resources.meta import GROUP, VERSION
-from cloaca.store import Store, open_store
+from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.config import find_server, parse_url
+from cloaca.store.kubernetes.store import KubernetesStore
 from cloacina_operator.cluster_settings import ClusterSettings, read_cluster_settings
-from cloacina_operator.executors.api import Api, find_access
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.hosts.cluster_logs import set_up
 from cloacina_operator.hosts.lease import Lease
@@ -43,17 +44,18 @@ SILENCE = 300  # seconds after which the server ends a watch of kopf
 class Operator:
     """What one leader consists of. Belongs to one event loop."""
 
-    def __init__(self, settings: ClusterSettings, api: Api, store: Store, meters: Meters) -> None:
+    def __init__(self, settings: ClusterSettings, api: Api, store: KubernetesStore, meters: Meters) -> None:
         self._settings = settings
+        self._store = store
         self.queue = Queue()
         self.index = Index(store, meters.run_ended)
         self.jobs = Jobs(
-            cluster=api,
+            api=api,
             store=store,
             settings=settings.pods,
             limits=settings.limits,
             max_runs=settings.max_runs,
-            namespace=settings.namespace,
+            namespaces=settings.namespaces,
             changed=self.queue.add,
             now=utc_now,
         )
@@ -75,6 +77,11 @@ class Operator:
             now=utc_now,
             store_failed=meters.operator_store_failed,
         )
+
+    @property
+    def heard_at(self) -> float:
+        """When the watch that has been silent the longest told of anything, by the monotonic clock."""
+        return min(self._store.heard_at, self.jobs.heard_at)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until ``stopping``, or until one of its parts ends, which raises what ended it."""
@@ -103,13 +110,13 @@ class Operator:
     async def _host(self, stopping: asyncio.Event) -> None:
         """kopf, until cancelled. It takes the signals for itself and, when it stops, cancels every task that is younger
         than it, also ours: so the signals are taken back, and it goes when all goes."""
-        namespace, older = self._settings.namespace, asyncio.all_tasks()
+        namespaces, older = self._settings.namespaces, asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=handlers(self.queue),
             settings=quiet_settings(),
             standalone=True,  # a Lease decides who leads; peering freezes everybody where priorities are equal
-            clusterwide=namespace is None,
-            namespaces=() if namespace is None else (namespace,),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
         )
         obey(stopping)
         await kopf.run_tasks(tasks, ignored=older)
@@ -154,7 +161,8 @@ async def serve(settings: ClusterSettings) -> int:
     """Wait to lead, lead, and stop when asked to; returns the exit code."""
     stopping = asyncio.Event()
     obey(stopping)
-    api = Api(find_access(os.environ))
+    wanted = parse_url(settings.store)
+    api = Api(find_server(wanted, os.environ))
     lease = Lease(api, namespace=settings.own_namespace, name=settings.lease, me=settings.identity)
     web = Web(api=api, lease=lease if settings.elects else None)
     await web.start(settings.port)
@@ -162,7 +170,7 @@ async def serve(settings: ClusterSettings) -> int:
     try:
         if settings.elects and not await _before(stopping, lease.acquire()):
             return 0
-        store = await open_store(settings.store)
+        store = await KubernetesStore.over(api, wanted)
         try:
             await _lead(Operator(settings, api, store, web.meters), lease, web, settings, stopping)
         finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound
 from cloaca.resources.meta import rfc3339
+from cloaca.store.kubernetes.api import Api
 from cloacina_operator.core.leadership import (
     DURATION,
     RENEW,
@@ -20,7 +21,7 @@ from cloacina_operator.core.leadership import (
     observed,
     watch_is_dead,
 )
-from cloacina_operator.executors.watched import Cluster, Object, Watched
+from cloacina_operator.executors.watched import Object, Watched
 
 log = logging.getLogger("cloacina.lease")
 
@@ -32,8 +33,8 @@ class LeadershipLost(CloacaError):
 class Lease:
     """One Lease and one candidate. Belongs to one event loop."""
 
-    def __init__(self, cluster: Cluster, *, namespace: str, name: str, me: str) -> None:
-        self._cluster = cluster
+    def __init__(self, api: Api, *, namespace: str, name: str, me: str) -> None:
+        self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self._me = me
@@ -41,7 +42,7 @@ class Lease:
         self._seen: Seen | None = None
         self._moved_at = self._echoed_at = time.monotonic()
         self.leading = False
-        self.watched = Watched(cluster, self._path, {"fieldSelector": f"metadata.name={name}"}, self._echo)
+        self.watched = Watched(api, [self._path], {"fieldSelector": f"metadata.name={name}"}, self._echo)
 
     def healthy(self) -> bool:
         """Whether what is written comes back through the watch."""
@@ -100,7 +101,7 @@ class Lease:
 
     async def _look(self) -> None:
         try:
-            self._take_note(await self._cluster.request("GET", f"{self._path}/{self._name}"))
+            self._take_note(await self._api.request("GET", f"{self._path}/{self._name}"))
         except NotFound:
             self._object, self._seen = None, None
 
@@ -114,10 +115,10 @@ class Lease:
         metadata: dict[str, Any] = {"name": self._name}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         if self._object is None:
-            self._take_note(await self._cluster.request("POST", self._path, body=body))
+            self._take_note(await self._api.request("POST", self._path, body=body))
             return
         metadata["resourceVersion"] = self._object["metadata"]["resourceVersion"]
-        self._take_note(await self._cluster.request("PUT", f"{self._path}/{self._name}", body=body))
+        self._take_note(await self._api.request("PUT", f"{self._path}/{self._name}", body=body))
 
     def _take_note(self, lease: Object) -> None:
         self._object = lease

@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
-from cloacina_operator.executors.api import Api
+from cloaca.store.kubernetes.api import Api
+from cloacina_operator.core.leadership import watches_are_dead
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.hosts.lease import Lease
 from cloacina_operator.hosts.metrics import Meters, state
@@ -24,6 +25,11 @@ class Leading(Protocol):
     queue: Queue
     index: Index
     jobs: Jobs
+
+    @property
+    def heard_at(self) -> float:
+        """When the watch that has been silent the longest told of anything, by the monotonic clock."""
+        ...
 
 
 class Web:
@@ -56,6 +62,8 @@ class Web:
     async def _healthy(self, _request: web.Request) -> web.Response:
         if self._lease is not None and not self._lease.healthy():
             return web.Response(status=500, text="the lease is written, and does not come back through the watch\n")
+        if self.operator is not None and watches_are_dead(self._api.answered_at, self.operator.heard_at):
+            return web.Response(status=500, text="the API server answers, and a watch of it does not tell anything\n")
         return web.Response(text="ok\n")
 
     async def _ready(self, _request: web.Request) -> web.Response:
@@ -71,7 +79,7 @@ class Web:
         yield leads
         asked = CounterMetricFamily(
             "cloacina_operator_api_requests",
-            "Requests of the executor and the lease to the API server.",
+            "Requests to the API server, but those of kopf.",
             labels=["verb", "resource"],
         )
         for (verb, resource), count in self._api.requests.items():

@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import Any, Protocol
 
-from cloaca.errors import Invalid, NotFound, SourceError
+from cloaca.errors import Forbidden, NotFound, SourceError
 from cloaca.packages.http import Credentials
 from cloaca.packages.sources import UnsupportedSource, fetch
 from cloaca.resources import CloacinaPackage
@@ -22,7 +22,7 @@ class Cluster(Protocol):
     """What we ask of an API server."""
 
     async def request(self, method: str, path: str) -> dict[str, Any]:
-        """The answer. Raises NotFound, Invalid where it may not be read, StoreUnavailable."""
+        """The answer. Raises NotFound, Forbidden, StoreUnavailable."""
         ...
 
 
@@ -83,7 +83,7 @@ async def _named(cluster: Cluster, namespace: str, plural: str, name: str) -> di
     kind = {"configmaps": "ConfigMap", "secrets": "Secret"}[plural]
     try:
         return await cluster.request("GET", f"/api/v1/namespaces/{namespace}/{plural}/{name}")
-    except Invalid as error:  # a role that does not allow it, which may be changed
+    except Forbidden as error:  # a role that does not allow it, which may be changed
         said = f"the operator may not read {kind} {namespace}/{name}: {error}"
         raise SourceError(f"{said}: allow it, for a Secret with sourceSecrets of the chart") from error
     except NotFound as error:

@@ -81,11 +81,13 @@ def test_the_operator_is_restricted(render: Render) -> None:
     }
 
 
-def test_without_cluster_wide_the_operator_is_bound_in_the_named_namespace_only(render: Render) -> None:
-    documents = render({"packageNamespaces": ["a"]})
+def test_without_cluster_wide_the_operator_is_bound_in_the_named_namespaces_only(render: Render) -> None:
+    documents = render({"packageNamespaces": ["a", "b"]})
     assert not [document for document in documents if document["kind"] == "ClusterRoleBinding"]
     bound = {d["metadata"]["namespace"] for d in documents if d["kind"] == "RoleBinding"}
-    assert bound == {"a", "cloacina-system"}
+    assert bound == {"a", "b", "cloacina-system"}
+    (container,) = only(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "CLOACINA_NAMESPACES", "value": "a,b"} in container["env"]
 
 
 @pytest.mark.parametrize(
@@ -130,9 +132,8 @@ def test_crds_stay_when_the_release_goes(render: Render) -> None:
         ({"clusterWide": "yes"}, "clusterWide"),
         ({"sourceSecrets": [{"namespace": "a", "names": []}]}, "names"),
         ({"packageNamespaces": ["Team A"]}, "packageNamespaces"),
-        ({"packageNamespaces": ["a", "b"]}, "one operator looks after one namespace"),
     ],
-    ids=["latest", "misspelt", "type", "no-names", "bad-namespace", "two-namespaces"],
+    ids=["latest", "misspelt", "type", "no-names", "bad-namespace"],
 )
 def test_values_that_cannot_be_meant_are_refused(render: Render, values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -6,13 +6,18 @@ from cloacina_operator.core.leadership import (
     ECHO,
     GIVE_UP,
     RENEW,
+    TOLD,
     Seen,
     Step,
     must_stop,
     next_step,
     observed,
     watch_is_dead,
+    watches_are_dead,
 )
+
+from cloaca.store.kubernetes.api import SILENCE, TIMEOUT
+from cloaca.store.kubernetes.feed import PAUSES
 
 
 def seen(holder: str, since: float = 0.0) -> Seen:
@@ -57,3 +62,20 @@ def test_a_leader_stops_before_anybody_else_begins_and_a_dead_one_is_replaced_wi
 )
 def test_a_dead_watch_is_noticed(moved: float, echoed: float, dead: bool) -> None:
     assert watch_is_dead(moved, echoed) is dead
+
+
+@pytest.mark.parametrize(
+    ("answered", "heard", "dead"),
+    [
+        pytest.param(1000.0, 999.0, False, id="it tells and answers"),
+        pytest.param(1000.0, 1000.0 - TOLD, False, id="silent for as long as it may be"),
+        pytest.param(1000.1, 1000.0 - TOLD, True, id="it answers, and tells nothing"),
+        pytest.param(600.0, 600.0, False, id="away for long: it neither answers nor tells"),
+    ],
+)
+def test_a_server_that_answers_and_tells_nothing_is_noticed(answered: float, heard: float, dead: bool) -> None:
+    assert watches_are_dead(answered, heard) is dead
+
+
+def test_a_watch_is_begun_anew_before_it_is_taken_for_dead() -> None:
+    assert SILENCE + TIMEOUT + max(PAUSES) < TOLD

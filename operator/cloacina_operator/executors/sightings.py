@@ -1,0 +1,203 @@
+"""What the cluster shows of pollers, runs and inspections: their Deployments, Jobs, pods, and the refusals of Jobs.
+
+Watches and remembers, and tells whose object may have something new to see; makes and deletes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
+from cloaca.resources.names import (
+    ATTEMPT_ANNOTATION,
+    COMPONENT_LABEL,
+    DIGEST_ANNOTATION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    PACKAGE_LABEL,
+)
+from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.feed import key_of
+from cloacina_operator.core.manifests import Component
+from cloacina_operator.core.runs import Execution
+from cloacina_operator.core.trouble import execution_of
+from cloacina_operator.executors.watched import Object, Watched, owner_uid, uid_of
+
+TEMPLATE_ANNOTATION = "cloacina.io/template"  # hash of a Deployment as we want it: equal means nothing to write
+
+
+class Sightings:
+    """Belongs to one event loop; ``run()`` follows the cluster."""
+
+    def __init__(
+        self, api: Api, namespaces: Sequence[str], changed: Callable[[Ref], None], now: Callable[[], datetime]
+    ) -> None:
+        """``namespaces``: the only ones that are looked at; empty: all."""
+        self._changed = changed
+        self._now = now
+        within = [f"/namespaces/{namespace}" for namespace in namespaces] or [""]
+        ours = {"labelSelector": f"{MANAGED_BY_LABEL}={MANAGED_BY}"}
+        refused = {"fieldSelector": "reason=FailedCreate,involvedObject.kind=Job"}
+        self.deployments = Watched(
+            api, [f"/apis/apps/v1{one}/deployments" for one in within], ours, self._saw_deployment
+        )
+        self.jobs = Watched(api, [f"/apis/batch/v1{one}/jobs" for one in within], ours, self._saw_job)
+        self._pods = Watched(api, [f"/api/v1{one}/pods" for one in within], ours, self._saw_pod)
+        self._events = Watched(api, [f"/api/v1{one}/events" for one in within], refused, self._saw_event)
+        self.pods_of: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # Job's uid -> pod's uid -> pod
+        self.poller_pods: defaultdict[tuple[str, str], dict[str, Object]] = defaultdict(dict)  # namespace, label
+        self.run_pods: defaultdict[tuple[str, str], dict[str, Object]] = defaultdict(dict)  # namespace, name of the run
+        self.refusals: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # Job's uid -> name -> event
+        self._ends: dict[str, Execution] = {}  # Job's uid -> how its pod ended, which outlives the pod
+        self.active: set[str] = set()  # uids of Jobs of runs that have not ended
+        self.news: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
+        """Namespace and name of a Job → set when it, or a pod of it, changed."""
+        self.stopped: set[str] = set()  # uids of Deployments and Jobs that were asked to go
+
+    async def run(self) -> None:
+        """Follow the cluster until cancelled."""
+        following = [asyncio.ensure_future(watched.run()) for watched in self._all]
+        try:
+            await asyncio.gather(*following)
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.wait(following)
+
+    async def listed(self) -> None:
+        """Return when everything was seen once: before that, what is not known may still be there."""
+        for watched in self._all:
+            await watched.listed()
+
+    @property
+    def heard_at(self) -> float:
+        """When the watch that has been silent the longest told of anything, by the monotonic clock."""
+        return min(watched.heard_at for watched in self._all)
+
+    @property
+    def _all(self) -> tuple[Watched, ...]:
+        return (self.deployments, self.jobs, self._pods, self._events)
+
+    # --- what is heard
+
+    def _saw_deployment(self, before: Object | None, after: Object | None) -> None:
+        self._tell(after or before)
+
+    def _saw_job(self, before: Object | None, after: Object | None) -> None:
+        seen = after or before
+        if seen is None:
+            return
+        uid = uid_of(seen)
+        if before is not None and (after is None or uid_of(after) != uid_of(before)):
+            gone = uid_of(before)
+            self.pods_of.pop(gone, None)
+            self.refusals.pop(gone, None)
+            self._ends.pop(gone, None)
+            self.active.discard(gone)
+            self.stopped.discard(gone)
+        if after is not None and component_of(after) == Component.RUN:
+            self.active.discard(uid) if self.job_execution(after).ended_at else self.active.add(uid)
+        self._tell(seen)
+
+    def _saw_pod(self, before: Object | None, after: Object | None) -> None:
+        seen = after or before
+        if seen is None:
+            return
+        if component_of(seen) == Component.POLLER:
+            pods = self.poller_pods[(seen["metadata"]["namespace"], seen["metadata"]["labels"].get(PACKAGE_LABEL, ""))]
+            if after is None:
+                pods.pop(uid_of(seen), None)
+            else:
+                pods[uid_of(after)] = after
+            self._tell(seen)
+            return
+        job = owner_uid(seen)
+        if job is None:
+            return
+        if after is None:
+            self.pods_of[job].pop(uid_of(seen), None)
+        else:
+            self.pods_of[job][uid_of(after)] = after
+        owner = next((owner for owner in seen["metadata"]["ownerReferences"] if owner.get("controller")), None)
+        if owner is None:
+            return
+        key = (str(seen["metadata"]["namespace"]), str(owner["name"]))
+        if component_of(seen) == Component.RUN:
+            if after is None:
+                self.run_pods[key].pop(uid_of(seen), None)
+            else:
+                self.run_pods[key][uid_of(after)] = after
+            if not self.run_pods[key]:
+                del self.run_pods[key]
+        known = self.jobs.get(*key)
+        if known is not None and uid_of(known) == job:
+            self._saw_job(known, known)
+            return
+        self.pods_of.pop(job, None)  # its Job is gone
+        if component_of(seen) == Component.RUN:
+            self._changed(Ref(WorkflowRun.KIND, *key))
+
+    def _saw_event(self, before: Object | None, after: Object | None) -> None:
+        seen = after or before
+        if seen is None:
+            return
+        about = seen["involvedObject"]
+        job = self.jobs.get(about.get("namespace", ""), about.get("name", ""))
+        if job is None or uid_of(job) != about.get("uid"):
+            return  # of somebody else's Job
+        if after is None:
+            self.refusals[uid_of(job)].pop(seen["metadata"]["name"], None)
+        else:
+            self.refusals[uid_of(job)][seen["metadata"]["name"]] = after
+        self._tell(job)
+
+    def _tell(self, obj: Object | None) -> None:
+        """Whoever applied what ``obj`` was made for may have something new to see."""
+        if obj is None:
+            return
+        namespace, name = key_of(obj)
+        self.news[(namespace, name)].set()
+        if component_of(obj) == Component.RUN:
+            self._changed(Ref(WorkflowRun.KIND, namespace, name))
+            return
+        for owner in obj["metadata"].get("ownerReferences", ()):
+            if owner["kind"] == CloacinaPackage.KIND:
+                self._changed(Ref(CloacinaPackage.KIND, namespace, owner["name"]))
+                return
+        package = obj["metadata"].get("labels", {}).get(PACKAGE_LABEL)
+        if package is not None:  # the pod of a poller
+            self._changed(Ref(CloacinaPackage.KIND, namespace, package))
+
+    def job_execution(self, job: Object) -> Execution:
+        """What became of its pod, remembered beyond the pod's deletion."""
+        uid = uid_of(job)
+        known = self._ends.get(uid)
+        if known is not None:
+            return known
+        seen = execution_of(job, self.pods_of[uid].values(), self.refusals[uid].values(), self._now())
+        if seen.ended_at is not None:
+            self._ends[uid] = seen
+        return seen
+
+
+def component_of(obj: Object) -> str:
+    """A value of Component; empty: it is not of ours."""
+    return str(obj["metadata"].get("labels", {}).get(COMPONENT_LABEL, ""))
+
+
+def digest_of(obj: Object) -> str:
+    """Of the archive that it is for."""
+    return str(obj["metadata"].get("annotations", {}).get(DIGEST_ANNOTATION, ""))
+
+
+def generation_of(obj: Object) -> str:
+    """What it was made after, see ``TEMPLATE_ANNOTATION``."""
+    return str(obj["metadata"].get("annotations", {}).get(TEMPLATE_ANNOTATION, ""))
+
+
+def attempt_of(job: Object) -> int:
+    """Which attempt of its run a Job or pod is."""
+    return int(job["metadata"].get("annotations", {}).get(ATTEMPT_ANNOTATION, "0"))

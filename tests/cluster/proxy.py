@@ -1,0 +1,73 @@
+"""A way to the API server that may fall silent, as when a firewall forgets a connection. Understands nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class Proxy:
+    """Passes bytes on, unless a connection was silenced."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._passing: list[asyncio.Event] = []  # of each connection
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def silence(self) -> None:
+        """What is open now stays open, and nobody hears anything on it any more."""
+        for passing in self._passing:
+            passing.clear()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Join a connection to one of its own to the server."""
+        passing = asyncio.Event()
+        passing.set()
+        self._passing.append(passing)
+        theirs, ours = await asyncio.open_connection(self._host, self._port)
+        self._writers += [writer, ours]
+        for source, target in ((reader, ours), (theirs, writer)):
+            task = asyncio.ensure_future(self._pass(source, target, passing))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, passing: asyncio.Event) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                await passing.wait()
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for writer in self._writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+@asynccontextmanager
+async def proxied(kubeconfig: Path, folder: Path) -> AsyncIterator[tuple[Proxy, Path]]:
+    """A proxy before the server of ``kubeconfig``, and a kubeconfig that leads through it."""
+    document = json.loads(kubeconfig.read_text())
+    url = urlsplit(document["clusters"][0]["cluster"]["server"])
+    proxy = Proxy(url.hostname or "", url.port or 443)
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
+    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    path = folder / "proxied.kubeconfig"
+    path.write_text(json.dumps(document))
+    try:
+        yield proxy, path
+    finally:
+        server.close()
+        await proxy.close()
