@@ -72,7 +72,11 @@ class HelloClass:
         self.message = "Hello from HelloClass!"
 
     def get_message(self) -> str:
-        """A greeting."""
+        """A greeting.
+
+        >>> HelloClass().get_message()
+        'Hello from HelloClass!'
+        """
         return self.message
 
     def __repr__(self) -> str:

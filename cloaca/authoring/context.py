@@ -98,36 +98,76 @@ class Context:
         return context
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of ``key``, or ``default``."""
+        """The value of ``key``, or ``default``.
+
+        >>> Context({"rows": 3}).get("files", [])
+        []
+        """
         return self._data.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        """Set ``key``, whether it exists or not. Raises ContextError for what JSON cannot hold."""
+        """Set ``key``, whether it exists or not. Raises ContextError for what JSON cannot hold.
+
+        >>> context = Context()
+        >>> context.set("rows", 3)
+        >>> context.set("handle", open)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        cloaca.errors.ContextError: context value 'handle' is of type ..., which JSON cannot hold: ...
+        """
         name = _key(key, "the context")
         self._data[name] = plain(value, f"context value {name!r}")
 
     def insert(self, key: str, value: Any) -> None:
-        """Set a new ``key``. Raises ContextError (a ValueError) if it exists."""
+        """Set a new ``key``. Raises ContextError (a ValueError) if it exists.
+
+        >>> context = Context()
+        >>> context.insert("rows", 3)
+        >>> context.insert("rows", 4)
+        Traceback (most recent call last):
+        cloaca.errors.ContextError: context key 'rows' already exists: use update() or set() to change it
+        """
         if key in self._data:
             raise ContextError(f"context key {key!r} already exists: use update() or set() to change it")
         self.set(key, value)
 
     def update(self, key: str, value: Any) -> None:
-        """Change an existing ``key``. Raises ContextKeyError (a KeyError) if there is none."""
+        """Change an existing ``key``. Raises ContextKeyError (a KeyError) if there is none.
+
+        >>> context = Context({"rows": 3})
+        >>> context.update("rows", 4)
+        >>> context.update("row", 4)
+        Traceback (most recent call last):
+        cloaca.errors.ContextKeyError: context has no key 'row': use insert() or set() to add it
+        """
         if key not in self._data:
             raise ContextKeyError(f"context has no key {key!r}: use insert() or set() to add it")
         self.set(key, value)
 
     def remove(self, key: str) -> Any:
-        """Take ``key`` out and return its value, or None if there was none."""
+        """Take ``key`` out and return its value, or None if there was none.
+
+        >>> context = Context({"rows": 3})
+        >>> context.remove("rows"), context.remove("rows")
+        (3, None)
+        """
         return self._data.pop(key, None)
 
     def to_dict(self) -> dict[str, Any]:
-        """A copy as a dict; nested lists and dicts are copies too."""
+        """A copy as a dict; nested lists and dicts are copies too.
+
+        >>> Context({"files": ["a.csv"]}).to_dict()
+        {'files': ['a.csv']}
+        """
         return {key: _copy(value) for key, value in self._data.items()}
 
     def update_from_dict(self, data: Mapping[str, Any] | Context) -> None:
-        """Set every key of ``data``; all of them or, where one is refused, none."""
+        """Set every key of ``data``; all of them or, where one is refused, none.
+
+        >>> context = Context({"rows": 3})
+        >>> context.update_from_dict({"rows": 4, "valid": True})
+        >>> context
+        Context({'rows': 4, 'valid': True})
+        """
         items = data._data if isinstance(data, Context) else data
         if not isinstance(items, dict) and not _is_mapping(items):
             raise ContextError(f"a context is made from a dict, not from {type(data).__qualname__}")
@@ -137,14 +177,22 @@ class Context:
         self._data.update(checked)
 
     def to_json(self) -> str:
-        """As JSON text. Raises ContextError where a nested value was changed into what JSON cannot hold."""
+        """As JSON text. Raises ContextError where a nested value was changed into what JSON cannot hold.
+
+        >>> Context({"rows": 3}).to_json()
+        '{"rows": 3}'
+        """
         import json
 
         return json.dumps(plain(self, "context"), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Context:
-        """The context that ``to_json`` wrote. Raises ContextError for text that is no JSON object."""
+        """The context that ``to_json`` wrote. Raises ContextError for text that is no JSON object.
+
+        >>> Context.from_json('{"rows": 3}')["rows"]
+        3
+        """
         import json
 
         try:

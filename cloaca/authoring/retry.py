@@ -30,17 +30,29 @@ class BackoffStrategy(Value):
 
     @staticmethod
     def fixed() -> BackoffStrategy:
-        """The same delay each time."""
+        """The same delay each time.
+
+        >>> RetryPolicy.builder().backoff_strategy(BackoffStrategy.fixed()).build().backoff.kind
+        'fixed'
+        """
         return BackoffStrategy("fixed")
 
     @staticmethod
     def linear(multiplier: float = 1.0) -> BackoffStrategy:
-        """The n-th retry waits n × multiplier × the initial delay."""
+        """The n-th retry waits n × multiplier × the initial delay.
+
+        >>> BackoffStrategy.linear(2.0)
+        BackoffStrategy(kind='linear', base=2.0, multiplier=2.0)
+        """
         return BackoffStrategy("linear", multiplier=_positive(multiplier, "multiplier"))
 
     @staticmethod
     def exponential(base: float = 2.0, multiplier: float = 1.0) -> BackoffStrategy:
-        """The n-th retry waits base ** (n - 1) × multiplier × the initial delay."""
+        """The n-th retry waits base ** (n - 1) × multiplier × the initial delay.
+
+        >>> BackoffStrategy.exponential(base=3.0)
+        BackoffStrategy(kind='exponential', base=3.0, multiplier=1.0)
+        """
         return BackoffStrategy(
             "exponential", base=_positive(base, "base"), multiplier=_positive(multiplier, "multiplier")
         )
@@ -58,22 +70,38 @@ class RetryCondition(Value):
 
     @staticmethod
     def never() -> RetryCondition:
-        """No error is."""
+        """No error is.
+
+        >>> RetryPolicy.builder().retry_condition(RetryCondition.never()).build().condition.kind
+        'never'
+        """
         return RetryCondition("never")
 
     @staticmethod
     def transient_only() -> RetryCondition:
-        """Connection and time-out errors."""
+        """Connection and time-out errors.
+
+        >>> RetryCondition.transient_only().kind
+        'transient'
+        """
         return RetryCondition("transient")
 
     @staticmethod
     def all_errors() -> RetryCondition:
-        """Every error."""
+        """Every error.
+
+        >>> RetryCondition.all_errors() == RetryPolicy.default().condition
+        True
+        """
         return RetryCondition("all")
 
     @staticmethod
     def error_pattern(patterns: list[str] | str) -> RetryCondition:
-        """Errors whose text contains one of ``patterns``, whatever its case."""
+        """Errors whose text contains one of ``patterns``, whatever its case.
+
+        >>> RetryCondition.error_pattern(["deadlock", "try again"]).patterns
+        ('deadlock', 'try again')
+        """
         given = (patterns,) if isinstance(patterns, str) else tuple(patterns)
         if not given or not all(given):
             raise DefinitionError("error_pattern needs at least one text, and none of them empty")
@@ -104,12 +132,21 @@ class RetryPolicy(Value):
 
     @staticmethod
     def builder() -> RetryPolicyBuilder:
-        """Start from the default policy and change it step by step."""
+        """Start from the default policy and change it step by step.
+
+        >>> RetryPolicy.builder().max_attempts(5).build().max_attempts
+        5
+        """
         return RetryPolicyBuilder(RetryPolicy())
 
     @staticmethod
     def default() -> RetryPolicy:
-        """Up to 3 retries of any error, exponentially from 1 s to 60 s, with jitter."""
+        """Up to 3 retries of any error, exponentially from 1 s to 60 s, with jitter.
+
+        >>> policy = RetryPolicy.default()
+        >>> policy.max_attempts, policy.initial_delay_ms, policy.max_delay_ms
+        (3, 1000, 60000)
+        """
         return RetryPolicy()
 
 
@@ -120,31 +157,59 @@ class RetryPolicyBuilder:
         self._policy = policy
 
     def max_attempts(self, attempts: int) -> RetryPolicyBuilder:
-        """Retries after the first try."""
+        """Retries after the first try.
+
+        >>> RetryPolicy.builder().max_attempts(0).build().max_attempts
+        0
+        """
         return self._with(max_attempts=attempts)
 
     def initial_delay(self, delay_ms: int) -> RetryPolicyBuilder:
-        """Milliseconds before the first retry."""
+        """Milliseconds before the first retry.
+
+        >>> RetryPolicy.builder().initial_delay(200).build().initial_delay_ms
+        200
+        """
         return self._with(initial_delay_ms=delay_ms)
 
     def max_delay(self, delay_ms: int) -> RetryPolicyBuilder:
-        """Milliseconds that no delay exceeds."""
+        """Milliseconds that no delay exceeds.
+
+        >>> RetryPolicy.builder().max_delay(5_000).build().max_delay_ms
+        5000
+        """
         return self._with(max_delay_ms=delay_ms)
 
     def backoff_strategy(self, strategy: BackoffStrategy) -> RetryPolicyBuilder:
-        """How the delay grows."""
+        """How the delay grows.
+
+        >>> RetryPolicy.builder().backoff_strategy(BackoffStrategy.linear()).build().backoff.kind
+        'linear'
+        """
         return self._with(backoff=strategy)
 
     def retry_condition(self, condition: RetryCondition) -> RetryPolicyBuilder:
-        """Which errors are worth another try."""
+        """Which errors are worth another try.
+
+        >>> RetryPolicy.builder().retry_condition(RetryCondition.transient_only()).build().condition.kind
+        'transient'
+        """
         return self._with(condition=condition)
 
     def with_jitter(self, jitter: bool) -> RetryPolicyBuilder:
-        """Whether delays are spread at random."""
+        """Whether delays are spread at random.
+
+        >>> RetryPolicy.builder().with_jitter(False).build().jitter
+        False
+        """
         return self._with(jitter=jitter)
 
     def build(self) -> RetryPolicy:
-        """The policy."""
+        """The policy.
+
+        >>> RetryPolicy.builder().build() == RetryPolicy.default()
+        True
+        """
         return self._policy
 
     def _with(self, **changes: object) -> RetryPolicyBuilder:

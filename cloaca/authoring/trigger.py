@@ -40,22 +40,38 @@ class TriggerResult:
 
     @staticmethod
     def fire(context: Context | Mapping[str, Any] | None = None, key: str | None = None) -> TriggerResult:
-        """Run the workflow with ``context``. With a ``key`` there is one run for the trigger and that key, ever."""
+        """Run the workflow with ``context``. With a ``key`` there is one run for the trigger and that key, ever.
+
+        >>> TriggerResult.fire({"file": "a.csv"}, key="a.csv").context["file"]
+        'a.csv'
+        """
         if key is not None and (not isinstance(key, str) or not key):
             raise DefinitionError(f"TriggerResult.fire: key is {key!r}, but must be a text that is not empty")
         return TriggerResult(context if isinstance(context, Context) else Context(context), key, "")
 
     @staticmethod
     def skip(reason: str = "") -> TriggerResult:
-        """Do nothing this time; ``reason`` is shown to whoever looks at the trigger."""
+        """Do nothing this time; ``reason`` is shown to whoever looks at the trigger.
+
+        >>> TriggerResult.skip("the inbox is empty").reason
+        'the inbox is empty'
+        """
         return TriggerResult(None, None, reason)
 
     def is_fire_result(self) -> bool:
-        """Whether a workflow is to run."""
+        """Whether a workflow is to run.
+
+        >>> TriggerResult.fire().is_fire_result(), TriggerResult.skip().is_fire_result()
+        (True, False)
+        """
         return self.context is not None
 
     def is_skip_result(self) -> bool:
-        """Whether nothing is to happen."""
+        """Whether nothing is to happen.
+
+        >>> TriggerResult.fire().is_skip_result(), TriggerResult.skip().is_skip_result()
+        (False, True)
+        """
         return self.context is None
 
     def __repr__(self) -> str:

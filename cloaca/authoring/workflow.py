@@ -47,7 +47,11 @@ class WorkflowContext(Value):
     workflow_id: str
 
     def as_components(self) -> tuple[str, str, str]:
-        """(tenant, package, workflow)."""
+        """(tenant, package, workflow).
+
+        >>> WorkflowContext("acme", "sales", "ingest").as_components()
+        ('acme', 'sales', 'ingest')
+        """
         return (self.tenant_id, self.package_name, self.workflow_id)
 
 
@@ -71,7 +75,18 @@ class Workflow(Value):
 
     @property
     def version(self) -> str:
-        """Hash of the content: equal for equal definitions, another one when tasks or description differ."""
+        """Hash of the content: equal for equal definitions, another one when tasks or description differ.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build().version == builder.build().version
+        True
+        >>> builder.description("Something else")
+        >>> len(builder.build().version)
+        16
+        """
         import hashlib  # costs every program that imports cloaca some milliseconds, and few ask for a version
 
         digest = hashlib.sha256()
@@ -82,27 +97,72 @@ class Workflow(Value):
 
     @property
     def dependencies(self) -> dict[str, tuple[str, ...]]:
-        """Task id -> ids that it waits for."""
+        """Task id -> ids that it waits for.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build().dependencies
+        {'extract': (), 'load': ('extract',)}
+        """
         return {task.id: task.dependencies for task in self.tasks.values()}
 
     def topological_sort(self) -> list[str]:
-        """Every task id after all that it depends on."""
+        """Every task id after all that it depends on.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build().topological_sort()
+        ['extract', 'load']
+        """
         return graph.topological_order(self.dependencies)
 
     def get_execution_levels(self) -> list[list[str]]:
-        """Task ids by level; all of one level may run in parallel."""
+        """Task ids by level; all of one level may run in parallel.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build().get_execution_levels()
+        [['extract'], ['load']]
+        """
         return graph.levels(self.dependencies)
 
     def get_roots(self) -> list[str]:
-        """Ids of the tasks that wait for nothing."""
+        """Ids of the tasks that wait for nothing.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build().get_roots()
+        ['extract']
+        """
         return graph.roots(self.dependencies)
 
     def get_leaves(self) -> list[str]:
-        """Ids of the tasks that nothing waits for."""
+        """Ids of the tasks that nothing waits for.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build().get_leaves()
+        ['load']
+        """
         return graph.leaves(self.dependencies)
 
     def validate(self) -> None:
-        """Raise DefinitionError (a ValueError) for no tasks, unknown dependencies or a cycle."""
+        """Raise DefinitionError (a ValueError) for no tasks, unknown dependencies or a cycle.
+
+        >>> Workflow("etl", {}).validate()
+        Traceback (most recent call last):
+        cloaca.errors.DefinitionError: workflow 'etl' cannot be empty: add at least one task
+        """
         if not self.tasks:
             raise DefinitionError(f"workflow {self.name!r} cannot be empty: add at least one task")
         dependencies = self.dependencies
@@ -142,13 +202,20 @@ class WorkflowBuilder:
         self._tasks: dict[str, TaskDefinition] = {}
 
     def description(self, text: str) -> None:
-        """Say what the workflow is for. Raises DefinitionError for what is no text."""
+        """Say what the workflow is for. Raises DefinitionError for what is no text.
+
+        >>> builder = WorkflowBuilder("etl")
+        >>> builder.description("Loads what has come in")
+        """
         if not isinstance(text, str):
             raise DefinitionError(f"workflow {self.name!r}: its description is a text, not {text!r}")
         self._description = text
 
     def tag(self, key: str, value: str) -> None:
-        """Attach a word to the workflow. Raises DefinitionError for what is no text."""
+        """Attach a word to the workflow. Raises DefinitionError for what is no text.
+
+        >>> WorkflowBuilder("etl").tag("team", "data")
+        """
         if not isinstance(key, str) or not key.strip() or not isinstance(value, str):
             raise DefinitionError(
                 f"workflow {self.name!r}: a tag is a key and a value, both texts, not {key!r}: {value!r}"
@@ -156,7 +223,14 @@ class WorkflowBuilder:
         self._tags[key] = value
 
     def define(self, definition: TaskDefinition) -> None:
-        """Take a task that was just decorated. Raises DefinitionError if another one has its id."""
+        """Take a task that was just decorated. Raises DefinitionError if another one has its id.
+
+        >>> from cloaca.authoring.task import TaskDefinition
+        >>> builder = WorkflowBuilder("etl")
+        >>> builder.define(TaskDefinition("load", print))
+        >>> builder.build().topological_sort()
+        ['load']
+        """
         present = self._tasks.get(definition.id)
         if present is not None and present.function is not definition.function:
             raise DefinitionError(
@@ -165,7 +239,17 @@ class WorkflowBuilder:
         self._tasks[definition.id] = definition
 
     def add_task(self, task: str | Callable[..., Any]) -> None:
-        """Add a task that exists already, by id or by its function. Added twice, it is one task."""
+        """Add a task that exists already, by id or by its function. Added twice, it is one task.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("first"):
+        ...     clean = cloaca.task(id="clean")(lambda context: None)
+        >>> builder = WorkflowBuilder("second")
+        >>> builder.add_task("clean")
+        >>> builder.add_task("cleam")
+        Traceback (most recent call last):
+        cloaca.errors.DefinitionError: Task 'cleam' not found in registry: define it with @task first
+        """
         if isinstance(task, str):
             definition = self._tasks.get(task) or active_registry().tasks.get(task)
             if definition is None:
@@ -178,7 +262,15 @@ class WorkflowBuilder:
         self.define(definition)
 
     def build(self) -> Workflow:
-        """The workflow, validated; it is not registered. Raises DefinitionError (a ValueError)."""
+        """The workflow, validated; it is not registered. Raises DefinitionError (a ValueError).
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("etl") as builder:
+        ...     extract = cloaca.task(id="extract")(lambda context: None)
+        ...     load = cloaca.task(id="load", dependencies=[extract])(lambda context: None)
+        >>> builder.build()
+        Workflow(name='etl', tasks=['extract', 'load'])
+        """
         workflow = Workflow(
             name=self.name,
             tasks=MappingProxyType(dict(self._tasks)),

@@ -48,9 +48,17 @@ class DefaultRunnerConfig:
 
     @staticmethod
     def default() -> DefaultRunnerConfig:
-        """The defaults."""
+        """The defaults.
+
+        >>> DefaultRunnerConfig.default() == DefaultRunnerConfig()
+        True
+        """
         return DefaultRunnerConfig()
 
     def to_dict(self) -> dict[str, Any]:
-        """Name to value."""
+        """Name to value.
+
+        >>> DefaultRunnerConfig().to_dict()["task_timeout_seconds"]
+        300
+        """
         return asdict(self)

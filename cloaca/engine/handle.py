@@ -39,7 +39,19 @@ class TaskHandle:
         self._wake: Callable[[], None] | None = None  # of a function that waits in its thread
 
     def is_slot_held(self) -> bool:
-        """Whether the task counts against the limit of tasks at once now."""
+        """Whether the task counts against the limit of tasks at once now.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("wait"):
+        ...     @cloaca.task()
+        ...     def waits(context, handle):
+        ...         context["before"] = handle.is_slot_held()
+        ...         handle.defer_until(lambda: True)
+        ...         context["afterwards"] = handle.is_slot_held()
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     runner.execute("wait").final_context["afterwards"]
+        True
+        """
         return self._held
 
     def defer_until(self, condition: Callable[[], Any], poll_interval_ms: int = 1000) -> Awaitable[None] | None:
@@ -47,6 +59,16 @@ class TaskHandle:
 
         In an ordinary task the call blocks; in an ``async def`` task it is awaited, and ``condition`` may be async.
         Raises TaskTimeout where the task's time is over before the condition holds.
+
+        >>> import cloaca
+        >>> answers = iter([False, True])
+        >>> with cloaca.WorkflowBuilder("wait"):
+        ...     @cloaca.task()
+        ...     async def waits(context, handle):
+        ...         await handle.defer_until(lambda: next(answers), poll_interval_ms=10)
+        >>> with cloaca.DefaultRunner(":memory:") as runner:
+        ...     runner.execute("wait").status
+        'Completed'
         """
         if not callable(condition):
             raise TypeError(f"defer_until takes a function to ask, not {type(condition).__qualname__}")
