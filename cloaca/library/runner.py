@@ -33,9 +33,10 @@ from cloaca.errors import (
     StoreUnavailable,
     WorkflowNotFound,
 )
-from cloaca.library.cron import CronSchedules, checked_id, parsed_date
+from cloaca.library.cron import CronSchedules
 from cloaca.library.presence import BEAT, Presence
 from cloaca.library.recovery import recover
+from cloaca.library.schedules import ScheduleMethods
 from cloaca.library.triggers import TriggerSchedules
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import manual_run_name, run_labels
@@ -75,11 +76,20 @@ class WorkflowResult:
 
     @property
     def duration(self) -> timedelta:
-        """From start to end."""
+        """From start to end.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("greet"):
+        ...     hello = cloaca.task(id="hello")(lambda context: context.set("said", "hello"))
+        >>> with DefaultRunner(":memory:") as runner:
+        ...     result = runner.execute("greet")
+        >>> result.duration == result.end_time - result.start_time
+        True
+        """
         return self.end_time - self.start_time
 
 
-class DefaultRunner:
+class DefaultRunner(ScheduleMethods):
     """Executes the workflows that this program registered. Thread-safe; close it with ``shutdown()`` or ``with``.
 
     ``database_url``: ``":memory:"``, ``"sqlite:///app.db"``, a path or ``"postgresql://user@host/database"``.
@@ -100,7 +110,12 @@ class DefaultRunner:
 
     @classmethod
     def with_config(cls, database_url: str, config: DefaultRunnerConfig) -> DefaultRunner:
-        """A runner with other settings than the default ones; later changes of ``config`` do not reach it."""
+        """A runner with other settings than the default ones; later changes of ``config`` do not reach it.
+
+        >>> with DefaultRunner.with_config(":memory:", DefaultRunnerConfig(max_concurrent_tasks=8)) as runner:
+        ...     runner
+        DefaultRunner(open)
+        """
         runner = cls.__new__(cls)
         runner._start(database_url, replace(config))
         return runner
@@ -111,6 +126,10 @@ class DefaultRunner:
 
         Raises DefinitionError (a ValueError) for a name that no schema may have, before anything is connected to, and
         StoreUnavailable where the database cannot be used.
+
+        >>> DefaultRunner.with_schema("postgresql://me@localhost/workflows", "acme-corp")
+        Traceback (most recent call last):
+        cloaca.errors.DefinitionError: Schema name 'acme-corp' must contain only alphanumeric characters and underscores
         """
         if not isinstance(schema, str) or not schema.strip():
             raise DefinitionError("Schema name cannot be empty")
@@ -181,6 +200,13 @@ class DefaultRunner:
 
         Raises WorkflowNotFound (a KeyError) for a name that no workflow is registered under, ContextError for a context
         over the limit, RunnerClosed after ``shutdown()``. Ctrl-C ends the call at once and cancels the run.
+
+        >>> import cloaca
+        >>> with cloaca.WorkflowBuilder("greet"):
+        ...     hello = cloaca.task(id="hello")(lambda context: context.set("said", "hello"))
+        >>> with DefaultRunner(":memory:") as runner:
+        ...     runner.execute("greet", {"to": "you"}).final_context
+        Context({'to': 'you', 'said': 'hello'})
         """
         self._refuse_own_thread("execute")
         registered = active_registry().workflows
@@ -348,78 +374,6 @@ class DefaultRunner:
         except CloacaError as error:
             log.warning("the runner's sign of life stays until it is found dead: %s", error)
 
-    # --- cron schedules
-
-    def register_cron_workflow(
-        self, workflow: str, expression: str, timezone: str | None = None, catchup_policy: str = "skip"
-    ) -> str:
-        """Run ``workflow`` whenever ``expression`` comes due in ``timezone`` (IANA; None: UTC); returns an id.
-
-        The schedule is durable: any runner on this database whose program has the workflow fires it, each time once.
-        ``catchup_policy`` says what becomes of times that no runner was there for: "skip" (the last of them runs once)
-        or "run_all" (each runs, oldest first, up to ``cron_max_catchup_executions``; a warning in the log and
-        ``dropped_executions`` in the stats tell of those beyond). Raises DefinitionError (a ValueError).
-        """
-        return self._ask(self._cron.register(workflow, expression, timezone or "UTC", catchup_policy))
-
-    def list_cron_schedules(
-        self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
-    ) -> list[dict[str, Any]]:
-        """The schedules of this database, oldest first."""
-        return self._ask(self._cron.listed(bool(enabled_only), limit, offset))
-
-    def get_cron_schedule(self, schedule_id: str) -> dict[str, Any]:
-        """One schedule. Raises ScheduleNotFound (a KeyError), and DefinitionError for what is no id."""
-        return self._ask(self._cron.get(schedule_id))
-
-    def update_cron_schedule(self, schedule_id: str, expression: str | None, timezone: str | None = None) -> None:
-        """Change expression and time zone (None: as it is). Raises as ``get_`` and ``register_`` do."""
-        checked_id(schedule_id)
-        self._ask(self._cron.retime(schedule_id, expression, timezone))
-
-    def set_cron_schedule_enabled(self, schedule_id: str, enabled: bool) -> None:
-        """Switch it on or off; the time that it was off is not caught up on."""
-        self._ask(self._cron.change(schedule_id, "update", enabled=bool(enabled)))
-
-    def delete_cron_schedule(self, schedule_id: str) -> None:
-        """Remove it; its runs stay."""
-        self._ask(self._cron.delete(schedule_id))
-
-    def get_cron_execution_history(
-        self, schedule_id: str, limit: int | None = None, offset: int | None = None
-    ) -> list[dict[str, Any]]:
-        """What the schedule ran, newest first."""
-        return self._ask(self._cron.history(schedule_id, limit, offset))
-
-    def get_cron_execution_stats(self, since: str) -> dict[str, Any]:
-        """Counts over every schedule since an ISO 8601 time; ``success_rate`` in percent of those that were made.
-
-        ``dropped_executions`` are missed times beyond ``cron_max_catchup_executions``, for which no run was made.
-        """
-        return self._ask(self._cron.stats(parsed_date(since)))
-
-    # --- triggers
-
-    def list_trigger_schedules(
-        self, enabled_only: bool | None = None, limit: int | None = None, offset: int | None = None
-    ) -> list[dict[str, Any]]:
-        """The triggers that this program registered with a workflow, which the runner polls."""
-        return self._ask(self._triggers.listed(bool(enabled_only), limit, offset))
-
-    def get_trigger_schedule(self, trigger_name: str) -> dict[str, Any] | None:
-        """One trigger; None if there is none of that name."""
-        return self._ask(self._triggers.get(trigger_name))
-
-    def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
-        """Switch polling on or off. Raises ScheduleNotFound (a KeyError)."""
-        self._ask(self._triggers.set_enabled(trigger_name, bool(enabled)))
-
-    def get_trigger_execution_history(
-        self, trigger_name: str, limit: int | None = None, offset: int | None = None
-    ) -> list[dict[str, Any]]:
-        """What the trigger fired, newest first."""
-        return self._ask(self._triggers.history(trigger_name, limit, offset))
-
     def _ask(self, work: Coroutine[Any, Any, T]) -> T:
         if threading.get_ident() == self._thread.ident:
             work.close()
@@ -429,7 +383,13 @@ class DefaultRunner:
     # --- the end
 
     def shutdown(self) -> None:
-        """Take no more work, wait for what is under way, let go of the database. Idempotent."""
+        """Take no more work, wait for what is under way, let go of the database. Idempotent.
+
+        >>> runner = DefaultRunner(":memory:")
+        >>> runner.shutdown()
+        >>> runner
+        DefaultRunner(shut down)
+        """
         self._refuse_own_thread("shutdown")
         with self._lock:
             if self._closed:
