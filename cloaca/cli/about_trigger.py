@@ -31,7 +31,10 @@ def describe_trigger(page: Page, trigger: Trigger, runs: Sequence[WorkflowRun], 
     page.field("Suspended", "yes" if spec.suspend else "no")
     page.moment("Created", trigger.metadata.creation_timestamp)
     page.moment("Last poll", status.last_poll_time)
-    page.moment("Next poll", status.next_poll_time)
+    if status.next_poll_time is not None and status.next_poll_time > page.now:
+        page.moment("Next poll", status.next_poll_time)
+    elif status.next_poll_time is not None and not waiting and not spec.suspend:
+        page.field("Next poll", "in time; polls that fire nothing are recorded once a minute")
     page.moment("Last fire", status.last_fire_time)
     page.field("Last run", status.last_run)
     page.field("Active runs", ", ".join(status.active))

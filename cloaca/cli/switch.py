@@ -70,7 +70,7 @@ def _switch(session: Session, what: list[str], namespace: str, *, suspend: bool)
 @command(app, "cancel")
 def cancel(
     session: Session,
-    run: Annotated[list[str], typer.Argument(metavar="RUN", help="Names of runs.", show_default=False)],
+    run: Annotated[list[str], typer.Argument(metavar="RUN", help="NAME… or run/NAME….", show_default=False)],
     namespace: NamespaceOption = "",
 ) -> None:
     """Cancel a run.
@@ -81,7 +81,7 @@ def cancel(
     Example:
       cloaca cancel data-ingest-inbox-watcher-42
     """
-    names = [_run_name(word) for word in run]
+    names = [_run_name(word) for word in (run[1:] if len(run) > 1 and _is_run(run[0]) else run)]
 
     async def work(store: Store) -> None:
         ended = []
@@ -96,6 +96,14 @@ def cancel(
             say(f"{full_name(obj.ref)} {'cancelled' if changed else 'unchanged (cancelled before)'}")
 
     session.with_store(work)
+
+
+def _is_run(word: str) -> bool:
+    """Whether it is the kind, as in ``cancel run NAME``."""
+    try:
+        return kind_of(word) is WorkflowRun
+    except CloacaError:
+        return False
 
 
 def _run_name(word: str) -> str:

@@ -226,6 +226,7 @@ def test_a_run_is_cancelled_once_and_only_while_it_goes_on(cloaca: Any) -> None:
     cloaca.put(run("going"), run("gone", RunPhase.COMPLETED))
     assert cloaca("cancel", "going").out == "workflowrun.cloacina.io/going cancelled\n"
     assert cloaca("cancel", "crun/going").out == "workflowrun.cloacina.io/going unchanged (cancelled before)\n"
+    assert cloaca("cancel", "run", "going").out == "workflowrun.cloacina.io/going unchanged (cancelled before)\n"
     assert cloaca("cancel", "gone").err == (
         "Error: run 'gone' has ended already (Completed): there is nothing to cancel\n"
     )
