@@ -64,9 +64,9 @@ async def recover(
     if not dead:
         return
     left = set()  # runners that still have a run which is not ours to take
-    oldest_first = sorted(await store.list(WorkflowRun), key=lambda run: str(run.metadata.creation_timestamp))
+    oldest_first = sorted(await store.unfinished_runs(), key=lambda run: str(run.metadata.creation_timestamp))
     for run in oldest_first:
-        if run.status.pod_name not in dead or run.status.phase.finished or run.spec.package_ref is not None:
+        if run.status.pod_name not in dead or run.spec.package_ref is not None:
             continue
         workflow = workflows.get(run.spec.workflow)
         if workflow is None or (SCHEDULE_LABEL in run.metadata.labels and not cron_too):

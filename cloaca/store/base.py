@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from cloaca.resources.meta import Ref, Resource
+from cloaca.resources.run import WorkflowRun
 
 R = TypeVar("R", bound=Resource[Any, Any])
 
@@ -39,6 +40,10 @@ class Store(Protocol):
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
         """Every object of the kind that carries all of ``labels``, by namespace and name; None: all namespaces."""
+        ...
+
+    async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
+        """Every run that has not ended, by namespace and name; quick however many have."""
         ...
 
     async def create(self, obj: R) -> R:

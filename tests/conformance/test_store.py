@@ -128,6 +128,19 @@ async def test_what_kubernetes_would_refuse_is_refused(store: Store, obj: Workfl
         await store.create(obj)
 
 
+async def test_runs_that_have_not_ended_are_found_whatever_became_of_the_others(store: Store) -> None:
+    for phase in RunPhase:
+        await store.create(run(f"as-{phase.value.lower()}").with_status(phase=phase))
+    await store.create(package("no-run"))
+    await store.create(run("new", namespace="other"))
+    ending = await store.create(run("ending").with_status(phase=RunPhase.RUNNING))
+    await store.write_status(ending.with_status(phase=RunPhase.COMPLETED))
+
+    found = await store.unfinished_runs()
+    assert [it.name for it in found] == ["as-pending", "as-running", "new"]
+    assert found[0] == await store.get(WorkflowRun, "as-pending")
+
+
 # --- update
 
 

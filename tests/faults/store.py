@@ -127,6 +127,9 @@ class FaultyStore:
             "list", kind.KIND, lambda: self._real.list(kind, namespace, labels), stale=self._record.list_before
         )
 
+    async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
+        return await self._call("list", WorkflowRun.KIND, self._real.unfinished_runs)
+
     async def create(self, obj: R) -> R:
         return await self._write("create", obj.ref, lambda: self._real.create(obj))
 

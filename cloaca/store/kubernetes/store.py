@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound, StoreUnavailable
-from cloaca.resources import STORED_KINDS
+from cloaca.resources import STORED_KINDS, WorkflowRun
 from cloaca.resources.meta import API_VERSION, DEFAULT_NAMESPACE, Ref, Resource
 from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives
@@ -98,6 +98,9 @@ class KubernetesStore:
             items += (await self.api.everything(_collection(kind, within), selector))[0]
         objects = (_object(kind, {"apiVersion": API_VERSION, "kind": kind.KIND, **item}) for item in items)
         return tuple(sorted(objects, key=lambda obj: (obj.metadata.namespace, obj.name)))
+
+    async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
+        return tuple(run for run in await self.list(WorkflowRun) if not run.status.phase.finished)
 
     async def _look(self, ref: Ref) -> Object | None:
         """The object as the server has it now."""

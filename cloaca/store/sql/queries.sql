@@ -20,6 +20,14 @@ FROM ({chosen}) AS chosen CROSS JOIN objects
 WHERE objects.uid = chosen.uid AND kind = :kind AND (CAST(:namespace AS TEXT) IS NULL OR namespace = :namespace)
 ORDER BY namespace, name;
 
+-- unfinished_runs --
+-- Those whose status does not begin with a phase that ends. The index of that name has just these.
+SELECT uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status
+FROM objects
+WHERE kind = 'WorkflowRun'
+  AND substr(status, 1, 12) NOT IN ('{"phase":"Co', '{"phase":"Fa', '{"phase":"Ca', '{"phase":"De')
+ORDER BY namespace, name;
+
 -- has_label --
 -- What carries one label of a list, numbered.
 SELECT uid FROM labels WHERE key = :key{number} AND value = :value{number};

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
 from cloaca.resources.meta import DEFAULT_NAMESPACE, Ref, Resource, rfc3339
+from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
 from cloaca.store.blocking import Status
 from cloaca.store.sql.database import Connection, Database, OneStatement, Work
@@ -89,6 +90,11 @@ class SqlStore:
                 chosen.append(self._sql["has_label"].replace("{number}", str(number)))
             statement = self._sql["list_by_labels"].replace("{chosen}", " INTERSECT ".join(chosen))
         return tuple(from_row(kind, row) for row in await self._database.read(statement, parameters))
+
+    async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
+        rows = await self._database.read(self._sql["unfinished_runs"], {})
+        runs = (from_row(WorkflowRun, row) for row in rows)
+        return tuple(run for run in runs if not run.status.phase.finished)
 
     async def _one(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         return next(iter(await self._database.read(self._sql[statement], parameters)), None)
