@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--daemon", action="store_true", help="operator and poller are one process")
     parser.add_argument("--at", default="", help="'point=fault; point=fault', as a failing case prints it")
     parser.add_argument("--all", action="store_true", help="visit every point with every fault")
+    parser.add_argument("--each", type=int, help="with so many faults only, drawn for each point from --seed")
     parser.add_argument("--combinations", type=int, default=0, help="and so many random combinations, from --seed")
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
     given = parser.parse_args()
@@ -37,7 +38,11 @@ def main() -> int:
     logging.getLogger("cloacina").propagate = False
     visits: Iterable[Visit] = combinations(given.combinations, given.seed)
     if given.all:
-        every = (every_point(name, together=together) for name in SCENARIOS for together in (False, True))
+        every = (
+            every_point(name, together=together, seed=given.seed, each=given.each)
+            for name in SCENARIOS
+            for together in (False, True)
+        )
         visits = itertools.chain(*every, visits)
     return _sweep(visits, write=given.write)
 

@@ -146,6 +146,7 @@ class Machine:
         process = Process("run", self._owner)
         running = self._running[run.ref] = _Running(process, asyncio.Event(), Execution(attempt=attempt))
         process.on_end(lambda: self._run_ended(run, running, "signal 9 (SIGKILL)", interrupted=False))
+        process.on_given_up(lambda: self._run_ended(run, running, "its machine", interrupted=False))
         process.spawn(self._attend(run, running, digest, attempt))
 
     async def _attend(self, run: WorkflowRun, running: _Running, digest: str, attempt: int) -> None:

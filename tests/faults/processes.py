@@ -26,6 +26,7 @@ class Process:
         self.tasks: set[asyncio.Task[Any]] = set()
         self._children: list[Process] = []
         self._on_end: list[Callable[[], None]] = []
+        self._on_given_up: list[Callable[[], None]] = []
         if parent is not None:
             parent._children.append(self)
 
@@ -51,6 +52,17 @@ class Process:
         outside = copy_context()
         outside.run(CURRENT.set, None)
         for call in self._on_end:
+            outside.run(call)
+
+    def on_given_up(self, call: Callable[[], None]) -> None:
+        """Call ``call`` (outside of the process) when it is taken for dead."""
+        self._on_given_up.append(call)
+
+    def give_up(self) -> None:
+        """Have whoever looks after it believe that it is dead: its machine was not heard of for long."""
+        outside = copy_context()
+        outside.run(CURRENT.set, None)
+        for call in self._on_given_up:
             outside.run(call)
 
     def check(self) -> None:

@@ -35,6 +35,12 @@ class Made:
     durable: set[str] = field(default_factory=set)  # tasks whose completion is recorded
     starts: list[str] = field(default_factory=list)
 
+    @property
+    def fire(self) -> str:
+        """What it was made for: what a function fired, or the time of a schedule."""
+        context = self.run.spec.context
+        return str(context.get("fire", context.get("scheduled_time")))
+
 
 class Record:
     """Append-only. Outlives every process; what a dead one says does not get in."""
@@ -91,14 +97,14 @@ class Record:
             self.policy[trigger.metadata.uid] = trigger.status.effective.concurrency_policy
         pending = trigger.status.pending
         self.pending[trigger.name] = set() if pending is None else {fire.context["fire"] for fire in pending.fires}
-        ran = {made.run.spec.context.get("fire") for made in self.made.values()}
+        ran = {made.fire for made in self.made.values()}
         ahead = [n for n in range(trigger.status.state.get("n", 0)) if f"n-{n}" not in ran]
         if ahead:
             self.broken.append(f"state of {trigger.name} is ahead of its fires: {ahead} have no run")
 
     def fires_durable(self) -> set[str]:
         """Fires that have a run, or are in an intent."""
-        ran = {made.run.spec.context["fire"] for made in self.made.values()}
+        ran = {made.fire for made in self.made.values()}
         return ran.union(*self.pending.values())
 
     # --- user code
@@ -147,7 +153,7 @@ class Record:
         by_fire: dict[str, list[Made]] = defaultdict(list)
         by_key: dict[tuple[str, str], list[Made]] = defaultdict(list)
         for made in self.made.values():
-            by_fire[made.run.spec.context["fire"]].append(made)
+            by_fire[made.fire].append(made)
             if made.run.spec.key is not None and made.run.spec.trigger_ref is not None:
                 by_key[made.run.spec.trigger_ref.uid, made.run.spec.key].append(made)
         broken = list(self.broken)

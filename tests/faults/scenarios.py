@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from builders import declared
 from faults.world import PACKAGE, Scenario
 
-from cloaca.resources import CloacinaPackage, RunPhase, WorkflowRun
+from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, RunPhase, Trigger, WorkflowRun
 from cloaca.resources.package import PackageSource
 
 if TYPE_CHECKING:
@@ -52,6 +55,10 @@ async def watch(state):
     state.set("n", number + 2)
     return [W.fire(f"n-{number}", VERSION), W.fire(f"n-{number + 1}", VERSION)]
 """
+_NEVER = """
+async def watch():
+    raise RuntimeError("a trigger with a schedule is never called")
+"""
 _GENERATOR = """
 async def watch():
     W.call()
@@ -71,18 +78,12 @@ async def watch(state):
 """
 
 
-def _trigger(*, concurrent: bool) -> str:
-    return _TRIGGER.format(concurrent=concurrent)
-
-
-def _declared(**changes: object) -> tuple[dict[str, object], ...]:
-    entry = {"poll_interval": "2s", "allow_concurrent": True, **changes}
-    return (declared("watch", **entry),)
+_EVERY_TEN_SECONDS = {"schedule": "*/10 * * * * *", "successful_runs_history_limit": 2}
 
 
 def _ended(world: World, *fires: str) -> bool:
     """Whether each has a run that ended."""
-    ended = {made.run.spec.context["fire"] for made in world.record.made.values() if made.phase.finished}
+    ended = {made.fire for made in world.record.made.values() if made.phase.finished}
     return ended >= set(fires)
 
 
@@ -141,86 +142,122 @@ def _replaced(world: World) -> list[str]:
     return wrong
 
 
-def _keyed_done(world: World) -> bool:
-    """The same keys are found at each call until the end, and nothing is written about it."""
-    return _ended(world, "a", "b", "c") and world.calls > 3
-
-
 def _six(world: World) -> bool:
     return _ended(world, *(f"n-{number}" for number in range(6)))
 
 
-_PLAIN = _trigger(concurrent=True)
-_ONE_AT_A_TIME = _trigger(concurrent=False)
+def _called_often(world: World) -> bool:
+    return world.calls > 5
+
+
+def _suspended(world: World) -> bool:
+    return world.over
+
+
+def _whatever(world: World) -> list[str]:
+    return []
+
+
+def _steady(world: World) -> list[str]:
+    """No burst and no stall of calls, whatever the clock says."""
+    gaps = [after - before for before, after in itertools.pairwise(world.called_at)]
+    crowded = [
+        count for start in world.called_at if (count := sum(start <= it < start + 10 for it in world.called_at)) > 8
+    ]
+    broken = [f"no call for {gap:.0f} s" for gap in gaps if gap > 30]
+    return [*_all_completed(world), *broken, *(f"{count} calls within 10 s" for count in crowded[:1])]
+
+
+async def _let_it_run(world: World) -> None:
+    await _scheduled(world, 3)
+    await _suspend(world)
+
+
+async def _turn_the_clock(world: World) -> None:
+    for hours in (1, -1, 0, -1, 1):
+        await asyncio.sleep(3.0)
+        world.clock.turned = timedelta(hours=hours)
+
+
+async def _turn_it_under_a_schedule(world: World) -> None:
+    for number, hours in enumerate((1, 0, -1, 0)):
+        await _scheduled(world, number + 1)
+        world.clock.turned = timedelta(hours=hours)
+    await _scheduled(world, 5)
+    await _suspend(world)
+
+
+async def _scheduled(world: World, count: int) -> None:
+    """Return when so many runs have completed, which must not take long."""
+    before = world.loop.time()
+    while sum(made.phase is RunPhase.COMPLETED for made in world.record.made.values()) < count:
+        assert world.loop.time() < before + 180.0, f"the clock makes no run {count}"
+        await asyncio.sleep(0.5)
+
+
+async def _suspend(world: World) -> None:
+    trigger = await world.person.get(Trigger, "demo-watch")
+    assert trigger is not None
+    await world.person.update(trigger.with_spec(suspend=True).with_metadata(resource_version=""))
+    world.over = True
+
+
+def _scenario(
+    name: str,
+    form: str,
+    *,
+    done: Callable[[World], bool],
+    tasks: str = _TASKS,
+    concurrent: bool = True,
+    check: Callable[[World], list[str]] = _all_completed,
+    **more: Any,
+) -> Scenario:
+    """One trigger of that form, polled every two seconds; ``more``: see Scenario."""
+    entry = declared("watch", poll_interval="2s", allow_concurrent=concurrent)
+    code = tasks + _TRIGGER.format(concurrent=concurrent) + form
+    return Scenario(name=name, code=code, triggers=(entry,), done=done, check=check, **more)
+
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario(
-            name="keyed",
-            code=_TASKS + _PLAIN + _KEYED,
-            triggers=_declared(),
-            done=_keyed_done,
-            check=_all_completed,
+        _scenario("keyed", _KEYED, done=lambda world: _ended(world, "a", "b", "c") and world.calls > 3),
+        _scenario("unkeyed", _UNKEYED, done=_called_often),
+        _scenario("state", _STATE, done=_six),
+        _scenario("generator", _GENERATOR, done=lambda world: not world.inbox and _ended(world, "a", "b", "c")),
+        _scenario("generator-state", _GENERATOR_STATE, done=lambda world: _ended(world, "n-0", "n-1", "n-2", "n-3")),
+        _scenario("forbid", _STATE, tasks=_LONG, concurrent=False, done=_six),
+        _scenario(
+            "replace",
+            _UNKEYED,
+            tasks=_LONG,
+            trigger={"concurrency_policy": ConcurrencyPolicy.REPLACE},
+            done=_called_often,
+            check=_replaced,
         ),
-        Scenario(
-            name="unkeyed",
-            code=_TASKS + _PLAIN + _UNKEYED,
-            triggers=_declared(),
-            done=lambda world: world.calls > 5,
-            check=_all_completed,
+        _scenario(
+            "cancel", _UNKEYED, tasks=_LONG, concurrent=False, people=_cancel, done=_called_often, check=_cancelled
         ),
-        Scenario(
-            name="state",
-            code=_TASKS + _PLAIN + _STATE,
-            triggers=_declared(),
-            done=_six,
-            check=_all_completed,
-        ),
-        Scenario(
-            name="generator",
-            code=_TASKS + _PLAIN + _GENERATOR,
-            triggers=_declared(),
-            done=lambda world: not world.inbox and _ended(world, "a", "b", "c"),
-            check=_all_completed,
-        ),
-        Scenario(
-            name="generator-state",
-            code=_TASKS + _PLAIN + _GENERATOR_STATE,
-            triggers=_declared(),
-            done=lambda world: _ended(world, *(f"n-{number}" for number in range(4))),
-            check=_all_completed,
-        ),
-        Scenario(
-            name="forbid",
-            code=_LONG + _ONE_AT_A_TIME + _STATE,
-            triggers=_declared(allow_concurrent=False),
-            done=_six,
-            check=_all_completed,
-        ),
-        Scenario(
-            name="cancel",
-            code=_LONG + _ONE_AT_A_TIME + _UNKEYED,
-            triggers=_declared(allow_concurrent=False),
-            people=_cancel,
-            done=lambda world: world.calls > 5,
-            check=_cancelled,
-        ),
-        Scenario(
-            name="update",
-            code=_LONG + _PLAIN + _STATE,
-            triggers=_declared(),
-            people=_update,
-            done=_six,
-            check=_all_completed,
-        ),
-        Scenario(
-            name="delete",
-            code=_LONG + _PLAIN + _KEYED,
-            triggers=_declared(),
+        _scenario("update", _STATE, tasks=_LONG, people=_update, done=_six),
+        _scenario(
+            "delete",
+            _KEYED,
+            tasks=_LONG,
             people=_delete,
             done=lambda world: not world.inbox,
+            check=_whatever,
             gone=True,
+        ),
+        _scenario(
+            "history",
+            _KEYED,
+            trigger={"successful_runs_history_limit": 1},
+            done=lambda world: _ended(world, "a", "b", "c") and world.calls > 5 and world.runs_kept == 1,
+        ),
+        _scenario("schedule", _NEVER, trigger=_EVERY_TEN_SECONDS, people=_let_it_run, done=_suspended),
+        _scenario("clock", _STATE, people=_turn_the_clock, done=_six, check=_steady),
+        _scenario(
+            "clock-schedule", _NEVER, trigger=_EVERY_TEN_SECONDS, people=_turn_it_under_a_schedule, done=_suspended
         ),
     )
 }

@@ -36,6 +36,7 @@ class Fault(str, Enum):
     CONFLICT = "conflict"
     STALE = "stale read"
     DROPS = "watch drops"
+    GIVEN_UP = "taken for dead"
 
 
 WRITES = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.ANSWER_LOST, Fault.AWAY)
@@ -54,6 +55,7 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
     "list_archives": READS,
     "delete_archive": WRITES,
 }
+STALL = 4.0  # seconds after which a process that was taken for dead goes on
 
 
 @dataclass(frozen=True, order=True)
@@ -67,6 +69,11 @@ class Point:
 
     def __str__(self) -> str:
         return f"{self.component}.{self.call}.{self.kind}#{self.number}"
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What can happen here. Only the process of a run has somebody who takes its place."""
+        return FAULTS[self.call] + ((Fault.GIVEN_UP,) if self.component == "run" else ())
 
     @classmethod
     def parse(cls, text: str) -> Point:
@@ -221,6 +228,10 @@ class FaultyStore:
         self._alive()
         if fault is Fault.CRASH_BEFORE:
             self._crash()
+        if fault is Fault.GIVEN_UP:
+            self._process.give_up()
+            await asyncio.sleep(STALL)
+            self._alive()
         if fault is Fault.AWAY:
             raise StoreUnavailable(f"injected: the {call} of a {kind} failed")
         if fault is Fault.CONFLICT and touched is not None:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 
 from faults.scenarios import SCENARIOS
-from faults.store import FAULTS, Fault, Point
+from faults.store import Fault, Point
 from faults.world import Outcome, play
 
 Visit = tuple[str, int, bool, tuple[tuple[Point, Fault], ...]]
@@ -25,10 +25,11 @@ def points(scenario: str, seed: int, *, together: bool) -> list[Point]:
     return [point for point in outcome.passed if point.component != "person"]
 
 
-def every_point(scenario: str, *, together: bool, seed: int = 0) -> Iterator[Visit]:
-    """One visit for each call and each fault that fits it."""
+def every_point(scenario: str, *, together: bool, seed: int = 0, each: int | None = None) -> Iterator[Visit]:
+    """One visit for each call and each fault that fits it; ``each``: so many of those, drawn from the seed."""
+    chance = random.Random(seed)
     for point in points(scenario, seed, together=together):
-        for fault in FAULTS[point.call]:
+        for fault in point.faults if each is None else chance.sample(point.faults, min(each, len(point.faults))):
             yield scenario, seed, together, ((point, fault),)
 
 
@@ -41,7 +42,7 @@ def combinations(count: int, seed: int) -> Iterator[Visit]:
         for _ in range(chance.randint(2, 4)):
             point = chance.choice(points(scenario, 0, together=together))
             point = Point(point.component, point.call, point.kind, point.number + chance.randint(0, 3))
-            planned[point] = chance.choice(FAULTS[point.call])
+            planned[point] = chance.choice(point.faults)
         yield scenario, seed + number, together, tuple(planned.items())
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from cloacina_operator.core import runs
+from cloacina_operator.core import clock, runs
+from cloacina_operator.shell.ledgers import Ledgers
 from faults import world
 from faults.store import Fault, Point
 from faults.sweep import visit
 
+from cloaca.engine.journal import RunLost, StoreJournal
 from cloaca.polling import tick
 from cloaca.polling.poller import Poller
 from cloaca.polling.workers import _Link
+from cloaca.resources import WorkflowRun
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
@@ -91,6 +95,34 @@ def context_lost(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def fence_skipped(patch: pytest.MonkeyPatch) -> None:
+    """A process that was taken for dead writes over what its successor recorded."""
+    real = StoreJournal._is_there
+
+    def is_there(self: Any, status: Any) -> bool:
+        try:
+            return real(self, status)
+        except RunLost:
+            self.run = self._store.get_here(WorkflowRun, self.run.name, self.run.metadata.namespace)
+            return False
+
+    patch.setattr(StoreJournal, "_is_there", is_there)
+
+
+def clock_never_set_back(patch: pytest.MonkeyPatch) -> None:
+    """A schedule waits until a clock that was set back is again where it was."""
+    patch.setattr(clock, "SET_BACK", timedelta.max)
+
+
+def ledger_not_kept(patch: pytest.MonkeyPatch) -> None:
+    """Finished runs go, and their keys with them."""
+
+    async def enter(*_: Any) -> None:
+        return None
+
+    patch.setattr(Ledgers, "enter", enter)
+
+
 MUTANTS: tuple[tuple[Mutate, str], ...] = (
     (no_intent, "state"),
     (fire_id_ignored, "unkeyed"),
@@ -101,8 +133,11 @@ MUTANTS: tuple[tuple[Mutate, str], ...] = (
     (watch_not_caught_up, "forbid"),
     (store_away_drops_fires, "unkeyed"),
     (context_lost, "keyed"),
+    (fence_skipped, "unkeyed"),
+    (clock_never_set_back, "clock-schedule"),
+    (ledger_not_kept, "history"),
 )
-STRIKES = (Fault.CRASH_AFTER, Fault.ANSWER_LOST, Fault.AWAY)
+STRIKES = (Fault.CRASH_AFTER, Fault.ANSWER_LOST, Fault.AWAY, Fault.GIVEN_UP)
 PLACES = (
     ("create", "WorkflowRun", "poller"),
     ("write_status", "Trigger", "poller"),
@@ -113,7 +148,7 @@ PLACES = (
 @pytest.mark.parametrize(("mutate", "scenario"), MUTANTS, ids=[mutate.__name__ for mutate, _ in MUTANTS])
 def test_the_harness_catches(mutate: Mutate, scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = [Point(component, call, kind, number) for number in (1, 2) for call, kind, component in PLACES]
-    faults = [((point, fault),) for point in targets for fault in STRIKES]
+    faults = [((point, fault),) for point in targets for fault in STRIKES if fault in point.faults]
     with monkeypatch.context() as patch:
         mutate(patch)
         patch.setattr(world, "PATIENCE", 60.0)  # what stands still or never ends is seen soon enough

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from faults.scenarios import SCENARIOS
-from faults.store import FAULTS, Fault, Point
+from faults.store import Fault, Point
 from faults.sweep import Visit, combinations, every_point, sweep
 
 COMBINATIONS = 1_000
@@ -39,7 +39,7 @@ def test_every_call_of_a_scenario_is_a_point_with_faults() -> None:
     components = {point.component for point in points}
     assert components == {"operator", "poller", "run"}
     assert {point.call for point in points} >= {"get", "list", "create", "write_status", "follow", "change"}
-    assert len(visits) == sum(len(FAULTS[point.call]) for point in points)
+    assert len(visits) == sum(len(point.faults) for point in points)
     assert {fault for _, _, _, planned in visits for _, fault in planned} == set(Fault)
 
 

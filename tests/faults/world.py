@@ -27,8 +27,9 @@ from faults.store import KINDS, Fault, Faults, FaultyStore, Point
 import cloaca
 from cloaca.authoring.registry import Registry, collecting
 from cloaca.packages.archive import Limits
-from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.package import PackageSource, PackageSpec, RunDefaults
+from cloaca.resources.trigger import PackageReference
 from cloaca.store.sql.store import SqlStore
 
 PATIENCE = 900.0  # seconds of the simulated clock
@@ -44,6 +45,7 @@ class Scenario:
     code: str
     tasks: tuple[str, ...] = ("first", "second")
     triggers: tuple[dict[str, Any], ...] = ()
+    trigger: Mapping[str, Any] = field(default_factory=dict)  # what a person wants of it, beyond the manifest
     people: Callable[[World], Awaitable[None]] | None = None
     done: Callable[[World], bool]
     check: Callable[[World], list[str]] = lambda _: []
@@ -136,6 +138,9 @@ class World:
         self.registries: dict[str, Registry] = {}
         self.versions: dict[str, str] = {}
         self.calls = 0
+        self.called_at: list[float] = []
+        self.runs_kept = 0  # in the store
+        self.over = False  # somebody says so
         self.inbox = ["a", "b", "c"]
         self._scenario = scenario
         self._together = together
@@ -144,7 +149,7 @@ class World:
         self._process: Process | None = None  # the operator, or the daemon
         self._queue: Queue | None = None
         self.machine = Machine(self, None)
-        self._over = False
+        self._ended = False
         self.person = self.store_of("person", Process("person"))
 
     def store_of(self, component: str, process: Process) -> FaultyStore:
@@ -163,6 +168,9 @@ class World:
     async def live(self) -> None:
         """From the deployment until nothing happens any more."""
         self._start_operator()
+        if self._scenario.trigger:
+            spec = TriggerSpec(package_ref=PackageReference(name="demo"), name="watch", **self._scenario.trigger)
+            await self.person.create(Trigger(metadata=ObjectMeta(name="demo-watch"), spec=spec))
         await self.person.create(
             CloacinaPackage(
                 metadata=ObjectMeta(name="demo"),
@@ -192,6 +200,7 @@ class World:
             return False  # an operator that has just started looks at everything first
         runs = await self._real.list(WorkflowRun)
         triggers = await self._real.list(Trigger)
+        self.runs_kept = len(runs)
         if self._scenario.gone:
             return self._scenario.done(self) and not runs and not triggers and not self.machine.alive()
         return (
@@ -221,7 +230,7 @@ class World:
 
     def end(self) -> None:
         """Everything stops."""
-        self._over = True
+        self._ended = True
         if self._process is not None:
             self._process.kill()
         for polling in self.machine._polling.values():
@@ -230,7 +239,7 @@ class World:
             running.process.kill()
 
     def _start_operator(self) -> None:
-        if self._over:
+        if self._ended:
             return
         process = self._process = Process("operator")
         self._started = self.loop.time()
@@ -285,6 +294,7 @@ class World:
         poller = self._poller()
         self.record.called(poller)
         self.calls += 1
+        self.called_at.append(self.loop.time())
         return self.calls
 
     def fire(self, fire: str, version: str, key: str | None = None) -> Any:
