@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from faults.crew import Crew, sleep
+from faults.crew import Crew, ask, sleep
 
 from cloaca.engine import journal
 from cloaca.processes import run
+from cloaca.store import blocking
 
 EPOCH = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 STARTED = 1000.0  # what the loop's clock shows at EPOCH
@@ -102,13 +103,14 @@ def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
             replaced.append(module)
     real_uuid, state, real_crew = uuid.uuid4, random.getstate(), run.Crew
     real_sleep, journal.sleep = journal.sleep, sleep
+    real_ask, blocking._OnLoop._ask = blocking._OnLoop._ask, lambda _, question: ask(question)  # type: ignore[method-assign]  # while it lasts
     run.Crew = Crew  # type: ignore[misc,assignment]  # as far as a run's process uses one
     uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128), version=4)
     random.seed(chance.random())
     try:
         yield
     finally:
-        journal.sleep = real_sleep
+        journal.sleep, blocking._OnLoop._ask = real_sleep, real_ask  # type: ignore[method-assign]  # as it was
         uuid.uuid4, run.Crew = real_uuid, real_crew  # type: ignore[misc]  # as it was
         random.setstate(state)
         for module in replaced:

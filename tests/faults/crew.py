@@ -71,7 +71,8 @@ class _Turn:
             self._for_the_loop.release()
 
     def _stand(self) -> None:
-        self._for_the_loop.acquire()
+        if not self._for_the_loop.acquire(timeout=60):
+            raise AssertionError("a thread of the engine waits for something else than a store")
         question, self._question = self._question, None
         if question is not None:
             self._answer = self._loop.create_task(question)

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from faults.crew import ask
 from faults.processes import CURRENT, Killed, Process
 from faults.record import Record
 
 from cloaca.errors import StoreUnavailable
 from cloaca.resources import CloacinaPackage, Ref, Resource, Trigger, TriggerLedger, WorkflowRun
 from cloaca.store.base import Change, Store
-from cloaca.store.blocking import Status
 
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
@@ -106,8 +104,6 @@ class Faults:
 class FaultyStore:
     """The store as one process of ``component`` sees it."""
 
-    waits = True
-
     def __init__(
         self, real: Store, *, component: str, process: Process, faults: Faults, record: Record, chance: random.Random
     ) -> None:
@@ -148,15 +144,6 @@ class FaultyStore:
 
     async def delete(self, ref: Ref, uid: str | None = None) -> bool:
         return await self._write("delete", ref, lambda: self._real.delete(ref, uid))
-
-    def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
-        return ask(self.get(kind, name, namespace))
-
-    def create_here(self, obj: R, status: Status) -> R:
-        return ask(self.create(obj.model_copy(update={"status": status.status})))
-
-    def write_status_here(self, obj: R, status: Status) -> R:
-        return ask(self.write_status(obj.model_copy(update={"status": status.status})))
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         return self._changes()

@@ -103,7 +103,7 @@ def fence_skipped(patch: pytest.MonkeyPatch) -> None:
         try:
             return real(self, status)
         except RunLost:
-            self.run = self._store.get_here(WorkflowRun, self.run.name, self.run.metadata.namespace)
+            self._run = self._store.get_here(WorkflowRun, self._run.name, self._run.metadata.namespace)
             return False
 
     patch.setattr(StoreJournal, "_is_there", is_there)
