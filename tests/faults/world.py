@@ -180,6 +180,8 @@ class World:
         people = None if self._scenario.people is None else asyncio.ensure_future(self._scenario.people(self))
         deadline = self.loop.time() + PATIENCE
         while not await self._settled() or (people is not None and not people.done()):
+            if self.record.broken:
+                return  # what comes of it is no news
             assert self.loop.time() < deadline, f"not done after {PATIENCE:g} s: {await self._state()}"
             await asyncio.sleep(1.0)
         if people is not None:
