@@ -43,7 +43,7 @@ class Store(Protocol):
         ...
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
-        """Every run that has not ended, by namespace and name; quick however many have."""
+        """Every run that has not ended, by namespace and name; cheaper than a list where many have."""
         ...
 
     async def create(self, obj: R) -> R:

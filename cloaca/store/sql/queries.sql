@@ -21,7 +21,8 @@ WHERE objects.uid = chosen.uid AND kind = :kind AND (CAST(:namespace AS TEXT) IS
 ORDER BY namespace, name;
 
 -- unfinished_runs --
--- Those whose status does not begin with a phase that ends. The index of that name has just these.
+-- Those whose status does not begin with a phase that ends; one that begins otherwise is only looked at in vain. Without
+-- an index: docs/decisions/0014 says what it would cost.
 SELECT uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status
 FROM objects
 WHERE kind = 'WorkflowRun'
