@@ -11,9 +11,8 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from types import CoroutineType
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloaca.authoring.context import Context, plain
 from cloaca.engine.crew import Crew
@@ -24,8 +23,7 @@ from cloaca.errors import ContextError, TaskResultError, TaskTimeout
 CONTEXT_LIMIT = 256 * 1024  # bytes of JSON; a reference to stored data belongs into a context, not the data
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a call of user code ended. A value, since SystemExit and KeyboardInterrupt would tear down the loop."""
 
     value: Any = None

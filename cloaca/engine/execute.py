@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.task import TaskDefinition
@@ -129,8 +129,7 @@ async def execute(
     return execution.result().status
 
 
-@dataclass(frozen=True)
-class _Try:
+class _Try(NamedTuple):
     """A try of a task that is under way."""
 
     definition: TaskDefinition

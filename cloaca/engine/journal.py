@@ -43,7 +43,8 @@ class StoreJournal:
         self._store = store
         self._patience = patience
         self._created = created
-        self._run = run  # whose metadata and spec count
+        self._run = run  # whose metadata and spec count, but for
+        self._version = run.metadata.resource_version
         self._last: RunStatus | str = run.status  # as a status or as its JSON
         self.waits = store.waits
 
@@ -52,7 +53,8 @@ class StoreJournal:
         """The run as it stands, as far as this process knows."""
         last = self._last
         status = RunStatus.model_validate_json(last) if isinstance(last, str) else last
-        return self._run.model_copy(update={"status": status})
+        metadata = self._run.metadata.model_copy(update={"resource_version": self._version})
+        return self._run.model_copy(update={"metadata": metadata, "status": status})
 
     @property
     def generation(self) -> int:
@@ -72,6 +74,7 @@ class StoreJournal:
             self._patiently(functools.partial(self._write, record))
         else:
             self._run = self._store.create_here(self._run, record)
+            self._version = self._run.metadata.resource_version
             self._created = True
         self._last = record.text or record.status
 
@@ -87,7 +90,7 @@ class StoreJournal:
     def _write(self, status: Status) -> None:
         while True:
             try:
-                self._run = self._store.write_status_here(self._run, status)
+                self._version = self._store.write_status_here(self._run, self._version, status)
             except NotFound:
                 raise RunLost(f"run {self._run.name!r} was deleted while it ran") from None
             except Conflict:
@@ -104,7 +107,7 @@ class StoreJournal:
         if seen is None or seen.metadata.uid != mine.metadata.uid:
             raise RunLost(f"run {mine.name!r} was deleted while it ran")
         if seen.status == (status.status if status.text is None else RunStatus.model_validate_json(status.text)):
-            self._run = seen
+            self._see(seen)
             return True
         if seen.status.phase.finished:
             raise RunLost(f"run {mine.name!r} was ended by someone else: {seen.status.phase.value}")
@@ -112,5 +115,8 @@ class StoreJournal:
             raise RunLost(f"run {mine.name!r} was given to attempt {seen.status.attempt}")
         if seen.status != mine.status:
             raise RunLost(f"run {mine.name!r} was written by someone else: what this process resumed from is old")
-        self._run = seen
+        self._see(seen)
         return False
+
+    def _see(self, run: WorkflowRun) -> None:
+        self._run, self._version = run, run.metadata.resource_version

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloaca.resources.meta import rfc3339
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
@@ -73,8 +73,7 @@ class TaskRecord:
         return self.known_text
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A context that is kept, with its JSON where that is known already."""
 
     data: dict[str, Any]
@@ -86,9 +85,9 @@ class Kept:
         return json_text(self.data) if self.known_text is None else self.known_text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Record:
-    """One record of a run."""
+    """One record of a run. Not frozen, since that doubles the time in which one is made; nobody changes it."""
 
     recorded: RunStatus  # what this process started from: attempt, failures, pod and conditions are its
     phase: RunPhase

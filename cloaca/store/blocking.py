@@ -24,7 +24,7 @@ class Status(Protocol):
 
 
 class BlockingStore(Protocol):
-    """As the methods of ``Store``; each returns when it is done. What they return has not its status."""
+    """As the methods of ``Store``; each returns when it is done."""
 
     @property
     def waits(self) -> bool:
@@ -32,11 +32,14 @@ class BlockingStore(Protocol):
         ...
 
     def create_here(self, obj: R, status: Status) -> R:
-        """Add ``obj`` with ``status``."""
+        """Add ``obj`` with ``status``, which what is returned lacks."""
         ...
 
-    def write_status_here(self, obj: R, status: Status) -> R:
-        """Write ``status`` for ``obj``, which is, but for its own status, as the store gave it."""
+    def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
+        """Write ``status`` for ``obj`` as it stood at the resource version ``version``; returns the new version.
+
+        Raises Conflict where ``version`` is not the current one, NotFound where the object is gone.
+        """
         ...
 
     def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
@@ -61,8 +64,10 @@ class _OnLoop:
     def create_here(self, obj: R, status: Status) -> R:
         return self._ask(self._store.create(obj.model_copy(update={"status": status.status})))
 
-    def write_status_here(self, obj: R, status: Status) -> R:
-        return self._ask(self._store.write_status(obj.model_copy(update={"status": status.status})))
+    def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
+        metadata = obj.metadata.model_copy(update={"resource_version": version})
+        seen = obj.model_copy(update={"metadata": metadata, "status": status.status})
+        return self._ask(self._store.write_status(seen)).metadata.resource_version
 
     def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
         return self._ask(self._store.get(kind, name, namespace))

@@ -170,10 +170,10 @@ class SqlStore:
     async def write_status(self, obj: R) -> R:
         return written(obj, await self._database.write(self._status_write(obj, status_json(obj))))
 
-    def write_status_here(self, obj: R, status: Status) -> R:
+    def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
         """As in ``BlockingStore``."""
         text = _text(obj, status)
-        values = {"uid": obj.metadata.uid, "seen": int(obj.metadata.resource_version), "status": text}
+        values = {"uid": obj.metadata.uid, "seen": int(version), "status": text}
         statement = self._sql["record"]
 
         def record(connection: Connection) -> list[Any]:
@@ -181,10 +181,10 @@ class SqlStore:
 
         rows = self._database.write_here(OneStatement(record))
         if rows:
-            version = str(rows[0][0])
-        else:  # which of the reasons it was, or nothing to write after all
-            version = str(self._database.write_here(self._status_write(obj, text)).resource_version)
-        return obj.model_copy(update={"metadata": obj.metadata.model_copy(update={"resource_version": version})})
+            return str(rows[0][0])
+        # what it was: gone, changed, or nothing to write after all
+        seen = obj.model_copy(update={"metadata": obj.metadata.model_copy(update={"resource_version": version})})
+        return str(self._database.write_here(self._status_write(seen, text)).resource_version)
 
     def _status_write(self, obj: Resource[Any, Any], status: str) -> Work[Row]:
         def work(connection: Connection) -> Row:

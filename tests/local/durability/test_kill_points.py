@@ -56,11 +56,11 @@ class Killing:
         self.store = store
         self.get_here = store.get_here
 
-    def commit(self, write, obj, status):
+    def commit(self, write, *arguments):
         self.commits += 1
         if (side, number) == ("before", self.commits):
             os.kill(os.getpid(), signal.SIGKILL)
-        written = write(obj, status)
+        written = write(*arguments)
         if (side, number) == ("after", self.commits):
             os.kill(os.getpid(), signal.SIGKILL)
         return written
@@ -68,8 +68,8 @@ class Killing:
     def create_here(self, obj, status):
         return self.commit(self.store.create_here, obj, status)
 
-    def write_status_here(self, obj, status):
-        return self.commit(self.store.write_status_here, obj, status)
+    def write_status_here(self, obj, version, status):
+        return self.commit(self.store.write_status_here, obj, version, status)
 
 async def main():
     store = await open_store(url)

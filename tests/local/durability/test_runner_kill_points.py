@@ -63,10 +63,10 @@ def program(url, trace, mode, side, number):
                 written = await write(*arguments)
             return self.note(written)
 
-        def commit_here(self, write, obj, status):
+        def commit_here(self, write, obj, *rest):
             with self.point():
-                written = write(obj, status)
-            self.note(written.model_copy(update={"status": status.status}))
+                written = write(obj, *rest)
+            self.note(obj.model_copy(update={"status": rest[-1].status}))
             return written
 
         def note(self, written):
@@ -83,8 +83,8 @@ def program(url, trace, mode, side, number):
         def create_here(self, obj, status):
             return self.commit_here(self.store.create_here, obj, status)
 
-        def write_status_here(self, obj, status):
-            return self.commit_here(self.store.write_status_here, obj, status)
+        def write_status_here(self, obj, version, status):
+            return self.commit_here(self.store.write_status_here, obj, version, status)
 
         async def create(self, obj):
             return await self.commit(self.store.create, obj)

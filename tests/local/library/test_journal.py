@@ -105,12 +105,12 @@ class Away:
         self.get_here = store.get_here
         self.waits = False
 
-    def write_status_here(self, obj: WorkflowRun, status: Plain) -> WorkflowRun:
+    def write_status_here(self, obj: WorkflowRun, version: str, status: Plain) -> str:
         if not self._left:
-            return self._store.write_status_here(obj, status)  # type: ignore[no-any-return]  # whichever it is
+            return self._store.write_status_here(obj, version, status)  # type: ignore[no-any-return]  # whichever it is
         self._left -= 1
         if self._applied:
-            self._store.write_status_here(obj, status)
+            self._store.write_status_here(obj, version, status)
         raise StoreUnavailable("gone fishing")
 
 

@@ -11,18 +11,25 @@ import pytest
 from cloaca.engine.timers import Timers
 
 
-async def test_alarms_ring_in_the_order_of_their_times_whoever_sets_them() -> None:
-    timers = Timers(asyncio.get_running_loop())
+async def test_alarms_ring_in_the_order_of_their_times_whoever_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop)
     rang: list[tuple[str, int]] = []
     over = asyncio.Event()
 
     def ring(name: str) -> Any:
         return lambda: rang.append((name, threading.get_ident()))
 
-    timers.after(0.05, ring("third"))
-    await asyncio.to_thread(timers.after, 0.01, ring("first"))
-    await asyncio.to_thread(timers.after, 0.03, ring("second"))
-    timers.after(0.06, over.set)
+    now = loop.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "time", lambda: now)  # all are set at one time, however busy the machine is
+        timers.after(0.03, ring("third"))
+        setting = threading.Thread(
+            target=lambda: [timers.after(0.01, ring("first")), timers.after(0.02, ring("second"))]
+        )
+        setting.start()
+        setting.join()
+        timers.after(0.04, over.set)
     await asyncio.wait_for(over.wait(), 10)
 
     assert rang == [(name, threading.get_ident()) for name in ("first", "second", "third")]
@@ -33,8 +40,8 @@ async def test_a_cancelled_alarm_does_not_ring() -> None:
     rang: list[str] = []
     over = asyncio.Event()
     cancelled = timers.after(0.001, lambda: rang.append("cancelled"))
-    timers.after(0.01, over.set)
     cancelled.cancel()
+    timers.after(0.01, over.set)
     cancelled.cancel()
     await asyncio.wait_for(over.wait(), 10)
 
