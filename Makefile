@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit cluster-tools postgres crds manifests bench bench-peer faults lock clean image
+.PHONY: help demo test lint types layers unit e2e kind-test cluster-tools node-tools postgres crds manifests bench bench-peer faults lock clean image
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP) ## The main job, live: pack, deploy, poll, fire, run (about a minute)
 	@$(BIN)/python examples/data-ingest/demo.py
 
-test: lint types layers cluster-tools postgres unit ## Every check and every test
+test: lint types layers cluster-tools node-tools postgres unit ## Every check and every test
 
 lint: $(STAMP) ## Style: ruff
 	@$(BIN)/ruff check .
@@ -39,11 +39,21 @@ types: $(STAMP) ## Types: mypy --strict; the public API with pyright too
 layers: $(STAMP) ## Layers: import-linter
 	@$(BIN)/lint-imports --no-cache
 
-unit: $(STAMP) ## The tests
-	@$(BIN)/pytest -q -n 2
+unit: $(STAMP) ## The tests, but for what `make e2e` has beyond its best part
+	@$(BIN)/pytest -q -n 2 --dist loadgroup -m 'not long'
+
+e2e: $(STAMP) cluster-tools node-tools ## The whole end-to-end story on a real node (root; some 10 minutes)
+	@$(BIN)/pytest -q tests/cluster/node tests/cluster/story
+
+kind-test: $(STAMP) ## The same in a kind cluster, where Docker runs: image, kind load, helm install, tests
+	@PYTHON=$(BIN)/python tests/setup/kind.sh
 
 cluster-tools: $(STAMP) ## Build etcd and Kubernetes for the tests, once, into ~/.cache/cloacina (10 minutes)
 	@$(BIN)/python tests/cluster/binaries.py >/dev/null || echo "the tests that need a cluster will be skipped" >&2
+
+node-tools: $(STAMP) ## Install what a real node needs (as root, on Debian or Ubuntu), and make its images once
+	@sh tests/setup/node.sh
+	@cd tests && ../$(BIN)/python -m cluster.node.images >/dev/null || echo "the tests on a real node will be skipped" >&2
 
 postgres: ## Install a PostgreSQL server for the tests where there is none (as root, on Debian or Ubuntu)
 	@sh tests/setup/postgres.sh
@@ -77,7 +87,7 @@ lock: $(STAMP) ## Renew requirements.lock from pyproject.toml
 	  --no-emit-index-url --custom-compile-command "make lock" --output-file image/build.lock -
 
 image: ## Make the image without Docker: a Debian base and wheels (root, debootstrap)
-	@image/build.sh $(IMAGE)
+	@MEASURE=1 image/build.sh $(IMAGE)
 
 clean: ## Remove the environment and every cache
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -129,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dockerfile", type=Path, required=True)
     parser.add_argument("--tag", required=True)
+    parser.add_argument("--measure", action="store_true", help="say how large it is compressed, too")
     parser.add_argument("--machine", required=True, help="as `uname -m` says")
     parser.add_argument("output", type=Path)
     parser.add_argument("layers", nargs="+")
@@ -136,8 +137,10 @@ def main() -> None:
     layers = [(Path(folder), at.strip("/")) for folder, _, at in (text.partition("=") for text in asked.layers)]
     config = configuration(asked.dockerfile.read_text())
     write(asked.output, asked.tag, config, asked.machine, layers)
-    size = asked.output.stat().st_size
-    print(f"{asked.tag}: {asked.output}, {size / 1e6:.0f} MB, {compressed_size(asked.output) / 1e6:.0f} MB compressed")
+    size = f"{asked.output.stat().st_size / 1e6:.0f} MB"
+    if asked.measure:
+        size += f", {compressed_size(asked.output) / 1e6:.0f} MB compressed"
+    print(f"{asked.tag}: {asked.output}, {size}")
 
 
 if __name__ == "__main__":

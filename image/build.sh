@@ -2,6 +2,7 @@
 # build.sh [OUTPUT.tar [TAG]]: make the image without Docker and without a registry, from a Debian base (debootstrap) and
 # wheels. OUTPUT is what `docker load`, `kind load image-archive` and `ctr -n k8s.io image import` take. Needs root.
 #   SUITE=bookworm  the Debian release (Python 3.11); trixie: 3.13     WHEELS=DIR  take wheels from there, ask no index
+#   MEASURE=1  say what a registry would keep of it
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd) top=$(cd "$here/.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/cloacina/image
@@ -42,7 +43,15 @@ cp "$wheels"/*.whl "$work/root/wheels"
 (cd "$top" && tar c --exclude=__pycache__ cloaca operator image pyproject.toml README.md LICENSE) | tar x -C "$work/root/source"
 [ -c "$work/root/dev/null" ] || mknod -m 666 "$work/root/dev/null" c 1 3
 [ -c "$work/root/dev/urandom" ] || mknod -m 666 "$work/root/dev/urandom" c 1 9
-env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root WHEELS=/wheels chroot "$work/root" /source/image/install.sh /source /opt/cloacina
+install() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root WHEELS=/wheels chroot "$work/root" /source/image/install.sh /source /opt/cloacina "$@"; }
+dependencies=$cache/dependencies-$suite-$(cat "$here"/*.lock "$here/install.sh" | sha256sum | cut -c1-12)
+if [ ! -d "$dependencies" ]; then
+  install dependencies
+  rm -rf "$cache"/dependencies-* && cp -a "$work/root/opt/cloacina" "$dependencies.unfinished" && mv "$dependencies.unfinished" "$dependencies"
+else
+  cp -a "$dependencies" "$work/root/opt/cloacina"
+fi
+install
 
-python3 "$here/archive.py" --dockerfile "$top/Dockerfile" --tag "$tag" --machine "$(uname -m)" \
+python3 "$here/archive.py" ${MEASURE:+--measure} --dockerfile "$top/Dockerfile" --tag "$tag" --machine "$(uname -m)" \
   "$output" "$base=/" "$work/root/opt/cloacina=/opt/cloacina"

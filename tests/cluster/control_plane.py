@@ -64,6 +64,7 @@ class ControlPlane:
     url: str
     kubectl_program: Path
     kubeconfig: Path
+    within: tuple[str, ...] = ()  # before each command that speaks to it, where it is not in our network namespace
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)  # empty: somebody else's cluster
     commands: dict[str, list[str]] = field(default_factory=dict)
     namespaces: list[str] = field(default_factory=list)  # made for all tests of this process
@@ -72,7 +73,7 @@ class ControlPlane:
 
     def kubectl(self, *arguments: str, document: Any = None, check: bool = True) -> str:
         """What kubectl prints; ``document`` goes in as JSON. Raises RuntimeError with what it said."""
-        command = [str(self.kubectl_program), f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [*self.within, str(self.kubectl_program), f"--kubeconfig={self.kubeconfig}", *arguments]
         given = None if document is None else json.dumps(document)
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
         if check and done.returncode != 0:
@@ -148,14 +149,19 @@ class ControlPlane:
 
 
 @contextmanager
-def control_plane(programs: Mapping[str, Path], folder: Path) -> Iterator[ControlPlane]:
-    """A fresh one, with everything of it in ``folder``; stopped at the end. Raises NotReady."""
+def control_plane(
+    programs: Mapping[str, Path], folder: Path, address: str = "127.0.0.1", flags: tuple[str, ...] = ()
+) -> Iterator[ControlPlane]:
+    """A fresh one, with everything of it in ``folder``; stopped at the end. Raises NotReady.
+
+    ``address``: where the API server listens. ``flags``: of the API server; they win over ours.
+    """
     pki = folder / "pki"
-    certificates.make(pki)
+    certificates.make(pki, (f"IP:{address}",))
     etcd_port, peer_port, api_port, manager_port = _free_ports(4)
-    url = f"https://127.0.0.1:{api_port}"
+    url = f"https://{address}:{api_port}"
     authority = {"server": url, "certificate-authority-data": _base64(pki / "ca.crt")}
-    for client in ("admin", "controller-manager"):
+    for client in ("admin", "controller-manager", "scheduler", "proxy", "node"):
         _write_kubeconfig(folder / f"{client}.kubeconfig", client, _certificate(pki, client), authority, "default")
     etcd = f"http://127.0.0.1:{etcd_port}"
     (folder / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
@@ -175,14 +181,14 @@ def control_plane(programs: Mapping[str, Path], folder: Path) -> Iterator[Contro
         "kube-apiserver": [
             str(programs["kube-apiserver"]),
             f"--etcd-servers={etcd}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={address}",
+            f"--advertise-address={address}",
             f"--secure-port={api_port}",
             "--endpoint-reconciler-type=none",
             f"--tls-cert-file={pki / 'apiserver.crt'}",
             f"--tls-private-key-file={pki / 'apiserver.key'}",
             f"--client-ca-file={pki / 'ca.crt'}",
-            "--authorization-mode=RBAC",
+            "--authorization-mode=Node,RBAC",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             f"--service-account-key-file={pki / 'sa.pub'}",
             f"--service-account-signing-key-file={pki / 'sa.key'}",
@@ -190,6 +196,7 @@ def control_plane(programs: Mapping[str, Path], folder: Path) -> Iterator[Contro
             f"--audit-policy-file={folder / 'audit-policy.json'}",
             f"--audit-log-path={folder / 'audit.log'}",
             "--audit-log-mode=blocking-strict",  # what was answered is in the log
+            *flags,
         ],
         "kube-controller-manager": [
             str(programs["kube-controller-manager"]),

@@ -13,6 +13,7 @@ import pytest
 from builders import WORKFLOW, archive, declared
 from cloacina_operator.core.manifests import PodSettings
 from cloacina_operator.executors.jobs import Jobs
+from cloacina_operator.executors.watched import owner_uid, uid_of
 from cluster.control_plane import ControlPlane
 from cluster.player import Player
 
@@ -151,6 +152,26 @@ async def test_an_inspection_that_cannot_start_says_why(world: World) -> None:
     assert trouble.reason == "ImagePullBackOff"
     await world.kubelet.execute(pod)
     await asyncio.wait_for(importing, PATIENCE)
+
+
+async def test_an_inspection_for_an_older_spec_gives_way(world: World) -> None:
+    package = await world.package()
+    digest = await world.store.put_archive(archive(WORKFLOW))
+    old = asyncio.ensure_future(world.jobs.import_package(package, digest))
+    stuck = await world.kubelet.pod("inspection")
+    await world.kubelet.waits(stuck, "ImagePullBackOff", "not found")
+    old.cancel()
+    newer = package.model_copy(update={"metadata": package.metadata.model_copy(update={"generation": 2})})
+    new = asyncio.ensure_future(world.jobs.import_package(newer, digest))
+
+    async with asyncio.timeout(PATIENCE):
+        while not (pods := [pod for pod in await world.kubelet.pods("inspection") if uid_of(pod) != uid_of(stuck)]):
+            await asyncio.sleep(0.05)
+    await world.kubelet.execute(pods[0])
+
+    assert (await asyncio.wait_for(new, PATIENCE)).task_ids_by_workflow() == {"demo": ("only",)}
+    left = {owner_uid(pod) for pod in await world.kubelet.pods("inspection")} - {owner_uid(pods[0])}
+    assert not left & {uid_of(job) for job in world.jobs._seen.jobs}
 
 
 async def test_a_poller_is_there_once_and_moves_with_its_archive(world: World) -> None:

@@ -34,11 +34,18 @@ from cloaca.store import Store
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.feed import key_of
 from cloacina_operator.core import manifests
-from cloacina_operator.core.manifests import Manifest, PodSettings
+from cloacina_operator.core.manifests import Component, Manifest, PodSettings
 from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
 from cloacina_operator.core.trouble import last_words, of_deployment, of_refusals
-from cloacina_operator.executors.sightings import TEMPLATE_ANNOTATION, Sightings, attempt_of, digest_of, generation_of
+from cloacina_operator.executors.sightings import (
+    TEMPLATE_ANNOTATION,
+    Sightings,
+    attempt_of,
+    component_of,
+    digest_of,
+    generation_of,
+)
 from cloacina_operator.executors.watched import Object, owner_uid, uid_of
 
 log = logging.getLogger("cloacina.jobs")
@@ -102,6 +109,7 @@ class Jobs:
         wanted = manifests.inspection_job(package, digest, parts, self._settings)
         key = key_of(wanted)
         self._imports[package.ref] = key
+        await self._delete_other_inspections(package, wanted)
         trouble = None
         try:
             for _ in range(INSPECTIONS):
@@ -115,8 +123,16 @@ class Jobs:
             await self._delete_job(*key)
             return inventory
         finally:
-            self._imports.pop(package.ref, None)
+            if self._imports.get(package.ref) == key:  # else another inspection of the package has begun
+                del self._imports[package.ref]
             self._seen.news.pop(key, None)
+
+    async def _delete_other_inspections(self, package: CloacinaPackage, wanted: Manifest) -> None:
+        """Those for an older spec of the package: nobody asks for what they say any more."""
+        for job in list(self._seen.jobs):
+            ours = owner_uid(job) == package.metadata.uid and component_of(job) == Component.INSPECTION
+            if ours and key_of(job) != key_of(wanted):
+                await self._delete_job(*key_of(job))
 
     async def _inspected(self, package: CloacinaPackage, wanted: Manifest) -> tuple[str, Hindrance | None]:
         """The last words of the inspection, made if it is not there; with what went wrong where it left none."""

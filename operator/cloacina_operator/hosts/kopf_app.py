@@ -13,15 +13,17 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity  # a str; kopf exports it under no name
 
 from cloaca.errors import CloacaError
 from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
 from cloaca.resources.meta import GROUP, VERSION
 from cloaca.store.kubernetes.api import Api
-from cloaca.store.kubernetes.config import find_server, parse_url
+from cloaca.store.kubernetes.config import SCHEME, find_server, parse_url
 from cloaca.store.kubernetes.store import KubernetesStore
 from cloacina_operator.cluster_settings import ClusterSettings, read_cluster_settings
 from cloacina_operator.executors.jobs import Jobs
@@ -114,6 +116,7 @@ class Operator:
         tasks = await kopf.spawn_tasks(
             registry=handlers(self.queue),
             settings=quiet_settings(),
+            identity=Identity(self._settings.identity),  # else kopf asks for our user's name, and a container has none
             standalone=True,  # a Lease decides who leads; peering freezes everybody where priorities are equal
             clusterwide=not namespaces,
             namespaces=namespaces,
@@ -128,7 +131,12 @@ def handlers(queue: Queue) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=registry)
     def login(**given: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**given) or kopf.login_with_kubeconfig(**given)
+        inside = None if "KUBECONFIG" in os.environ else kopf.login_with_service_account(**given)
+        if inside is None:
+            return kopf.login_with_kubeconfig(**given)
+        return replace(
+            inside, server=find_server(parse_url(SCHEME), os.environ).url
+        )  # by address, as we do: kopf would ask the DNS
 
     for kind in (CloacinaPackage, Trigger, WorkflowRun):
 

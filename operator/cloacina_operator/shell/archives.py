@@ -31,6 +31,7 @@ LONGEST_STORE_RETRY = timedelta(seconds=30)
 UNEXPECTED_PAUSE = 10.0  # seconds
 
 _Wanted = tuple[str, int]  # uid and generation of a package: what its spec asks for
+_Work = tuple[_Wanted, str]  # for which spec, and on which digest; "": none is known yet
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Archives:
         self._fetches: dict[Ref, tuple[_Wanted, _Attempts]] = {}
         self._verdicts: dict[Ref, tuple[_Wanted, str, Accepted | Refused | Unread]] = {}
         self._unneeded: set[str] = set()  # found by the last sweep
-        self._busy: dict[tuple[Ref, str], asyncio.Task[None]] = {}
+        self._busy: dict[tuple[Ref, str], tuple[_Work, asyncio.Task[None]]] = {}
         self._away: dict[tuple[Ref, str], int] = {}  # how often in a row the store was away
 
     # --- questions
@@ -91,7 +92,10 @@ class Archives:
         return verdict if (wanted, judged) == (_wanted(package), digest) else None
 
     def forget(self, package: Ref) -> None:
-        """The package is gone."""
+        """The package is gone: give up what is under way for it."""
+        for (ref, _), (_, task) in self._busy.items():
+            if ref == package:
+                task.cancel()
         self._fetches.pop(package, None)
         self._verdicts.pop(package, None)
 
@@ -99,11 +103,11 @@ class Archives:
 
     def fetch(self, package: CloacinaPackage) -> None:
         """Get the archive; under way already: fine."""
-        self._work("fetch", package, self._fetch(package))
+        self._work("fetch", package, "", self._fetch(package))
 
     def inspect(self, package: CloacinaPackage, digest: str) -> None:
-        """Judge the archive; under way already: fine."""
-        self._work("inspect", package, self._inspect(package, digest))
+        """Judge the archive; under way already: fine. An inspection for an older spec is given up: it may never end."""
+        self._work("inspect", package, digest, self._inspect(package, digest))
 
     async def sweep(self) -> None:
         """Drop archives that nothing names. One is dropped only when the last sweep found it unneeded too: whoever has
@@ -124,20 +128,26 @@ class Archives:
 
     async def close(self) -> None:
         """Give up what is under way."""
-        for task in self._busy.values():
+        tasks = [task for _, task in self._busy.values()]
+        for task in tasks:
             task.cancel()
-        if self._busy:
-            await asyncio.wait(self._busy.values())
+        if tasks:
+            await asyncio.wait(tasks)
 
-    def _work(self, what: str, package: CloacinaPackage, work: Coroutine[Any, Any, None]) -> None:
-        key = (package.ref, what)
+    def _work(self, what: str, package: CloacinaPackage, digest: str, work: Coroutine[Any, Any, None]) -> None:
+        key, wanted = (package.ref, what), (_wanted(package), digest)
         if key in self._busy:
-            work.close()
-            return
-        task = self._busy[key] = asyncio.get_running_loop().create_task(work)
+            under_way, task = self._busy[key]
+            if under_way == wanted:
+                work.close()
+                return
+            task.cancel()
+        task = asyncio.get_running_loop().create_task(work)
+        self._busy[key] = (wanted, task)
 
         def ended(task: asyncio.Task[None]) -> None:
-            del self._busy[key]
+            if key in self._busy and self._busy[key][1] is task:  # else one for a newer spec has taken its place
+                del self._busy[key]
             error = None if task.cancelled() else task.exception()
             if error is None:
                 self._away.pop(key, None)

@@ -1,0 +1,3 @@
+module cloacina.io/tests/pause
+
+go 1.24.0

@@ -1,0 +1,90 @@
+"""The end-to-end story on a real kubelet: what a person does, and what there is to see."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from cluster.story import orders
+from cluster.story.conftest import DATA
+from cluster.story.scene import ROOT, Scene
+
+from cloaca.packages.build import build_package
+
+pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process of the tests
+
+GOLDEN = Path(__file__).with_name("golden")
+TIMES = ("AGE", "LAST FIRE", "STARTED", "FINISHED")
+TIME = "TIME"
+
+
+def test_the_tutorial_from_its_package_to_a_run(story: Scene, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns(".*", "__pycache__")
+    folder = shutil.copytree(ROOT / "tests" / "tutorial", tmp_path / "tutorial", ignore=ignored)
+    archive = tmp_path / "data-ingest.cloacina"
+    build_package(folder, archive)
+
+    story.deploy("data-ingest", archive.read_bytes(), "1.0.0", podTemplate={"spec": DATA})
+    story.await_version("data-ingest", "1.0.0")
+    story.bring("orders_20260328.parquet")
+    story.until("a run", lambda: story.runs("data-ingest"))
+    story.shell("rm inbox/*")  # the tutorial's trigger fires for as long as it is there
+    (name,) = story.runs("data-ingest")
+    run = story.await_run(name)
+
+    assert {task["id"]: task["phase"] for task in run["status"]["tasks"]} == {
+        "validate": "Completed",
+        "load": "Completed",
+    }
+    context = run["status"]["context"]
+    assert (context["filename"], context["valid"]) == ("orders_20260328.parquet", True)
+    assert shown(story) == (GOLDEN / "get.txt").read_text()
+
+
+def shown(story: Scene) -> str:
+    """What ``kubectl get`` shows, without times and the number of the tick that fired."""
+    lines = []
+    names: list[str] = []
+    for line in story.kubectl("get", "cpkg,ctrig,crun").splitlines():
+        cells = re.split(r" {2,}", line.rstrip())
+        names = cells if cells[0] == "NAME" else names
+        lines.append(
+            [TIME if name in TIMES and name != cell else cell for name, cell in zip(names, cells, strict=False)]
+        )
+    return re.sub(r"(?<=watcher-)\d+(?= )", "TICK", "".join("  ".join(cells) + "\n" for cells in lines))
+
+
+def test_an_upgrade_leaves_a_run_in_flight_alone(orders_package: Scene) -> None:
+    story = orders_package
+    story.bring("early", held=True)
+    story.await_effect("early", "begun 1.0.0")
+
+    story.deploy("orders", orders.packed("2.0.0"), "2.0.0", podTemplate={"spec": DATA})
+    story.await_version("orders", "2.0.0")
+    story.bring("late")
+    story.await_run(story.run_of("late"))
+    story.release("early")
+    story.await_run(story.run_of("early"))
+
+    assert story.effects("early") == ["first 1.0.0", "begun 1.0.0", "ended 1.0.0"]
+    assert story.effects("late") == ["first 2.0.0", "begun 2.0.0", "ended 2.0.0"]
+    assert story.runs() == {"early": "Completed", "late": "Completed"}
+
+
+@pytest.mark.parametrize("operator", [pytest.param("up", marks=pytest.mark.long), "down"])
+def test_a_deleted_package_is_gone_with_all_it_had(orders_package: Scene, operator: str) -> None:
+    story = orders_package
+    story.bring("one")
+    story.await_run(story.run_of("one"))
+    story.bring("two", held=True)  # and one that runs
+    story.await_effect("two", "begun 1.0.0")
+    if operator == "down":
+        story.stop_operator()
+    try:
+        story.kubectl("delete", "cpkg/orders", "--wait=false")
+        story.until("all of it to go", lambda: not story.left_of("orders"))
+    finally:
+        if operator == "down":
+            story.start_operator()
