@@ -65,7 +65,7 @@ class Scene:
             with suppress(RuntimeError):  # the API server may be away, or the object not there yet
                 if found := look():
                     return found
-            time.sleep(0.2)
+            time.sleep(0.4)  # each look is a process
         pytest.fail(f"waited {patience:g} s for {what}\n{self.told()}")
 
     def wait(self, thing: str, condition: str) -> None:
@@ -115,10 +115,12 @@ class Scene:
         self.wait(f"cpkg/{name}", "condition=Ready")
         self.wait(f"cpkg/{name}", "condition=Polling")
 
-    def delete(self, name: str) -> None:
-        """Delete a package with its ConfigMaps, and wait until nothing of it is left."""
-        self.kubectl("delete", f"cpkg/{name}", "--ignore-not-found", "--wait=false")
-        self.until(f"all of {name} to go", lambda: not self.left_of(name))
+    def clear(self) -> None:
+        """Delete all packages with their sources, and wait until nothing of them is left."""
+        packages = [package["metadata"]["name"] for package in self.get("cpkg")["items"]]
+        self.kubectl("delete", "cpkg", "--all", "--wait=false")
+        for package in packages:
+            self.until(f"all of {package} to go", lambda: not self.left_of(package))  # noqa: B023  # called at once
         self.kubectl("delete", "configmaps", "-l", "!app.kubernetes.io/managed-by", "--field-selector",
                      "metadata.name!=kube-root-ca.crt")  # fmt: skip
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from cluster.story import orders
-from cluster.story.conftest import DATA
 from cluster.story.scene import ROOT, Scene
+from cluster.story.stage import DATA
 
 from cloaca.packages.build import build_package
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from cluster.story import orders
-from cluster.story.conftest import DATA
 from cluster.story.scene import NAMESPACE, Scene
+from cluster.story.stage import DATA
 
 pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process of the tests
 
