@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from builders import WORKFLOW, archive, declared
 from cloacina_operator.core import manifests
-from cloacina_operator.executors.api import Api, find_access
 from cluster import binaries
 from cluster.chart.helm_binary import HelmMissing, built_helm
 from cluster.control_plane import ControlPlane, control_plane
@@ -50,6 +49,8 @@ from cloaca.resources.package import (
 from cloaca.resources.run import RunSpec
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import Store, open_store
+from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.config import find_server, parse_url
 
 FIRES = 12
 AT_ONCE = 1_000
@@ -120,7 +121,7 @@ def _bare(scene: Scene, folder: Path, name: str, command: str) -> float:
     main = {
         "name": "main",
         "image": scene.image,
-        "command": ["sh", "-c", f"{command} > /dev/termination-log"],
+        "command": ["sh", "-c", command],
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
@@ -134,9 +135,7 @@ def _bare(scene: Scene, folder: Path, name: str, command: str) -> float:
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
     scene.kubectl("create", "-f", "-", document=job)
     scene.wait(f"job/{name}", "condition=Complete")
-    (made,) = scene.get("pods", "-l", f"job-name={name}")["items"]
-    (status,) = made["status"]["containerStatuses"]
-    first = float(status["state"]["terminated"]["message"])
+    first = float(scene.kubectl("logs", f"job/{name}"))
     for line in (folder / "audit.log").read_text().splitlines():
         event = json.loads(line)
         if (event["verb"], event.get("objectRef", {}).get("resource")) == ("create", "jobs") and f'"{name}"' in line:
@@ -232,7 +231,7 @@ def on_a_control_plane(folder: Path) -> dict[str, float]:
 
 async def _at_once(plane: ControlPlane) -> dict[str, float]:
     operator = Operator(plane, "at-once")
-    api = Api(find_access({"KUBECONFIG": str(plane.kubeconfig)}))
+    api = Api(find_server(parse_url(f"kubernetes://{plane.kubeconfig}"), {}))
     store = await open_store(f"kubernetes://{plane.kubeconfig}?namespace=at-once&archives=at-once")
     try:
         package = await _package(store, "demo", "at-once", archive(WORKFLOW), ())
