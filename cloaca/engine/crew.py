@@ -50,7 +50,7 @@ class Crew:
         """The calling thread, one of these, is away from work: it calls user code, or waits."""
         with self._lock:
             self._at_work -= 1
-            if self._jobs and not self._at_work:
+            if self._jobs and self._at_work <= 0:
                 try:
                     self._call_in()
                 except RuntimeError:  # the system has no more threads: the job waits for one that comes back
@@ -79,7 +79,7 @@ class Crew:
             self._threads += 1
         else:
             return
-        self._at_work += 1
+        self._at_work += 1  # last: where a signal's handler raises before it, one thread more works, and never one less
 
     def _work(self) -> None:
         parked = threading.Lock()
