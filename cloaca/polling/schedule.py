@@ -7,12 +7,14 @@ import math
 
 JITTER = 0.05  # the largest part of an interval that chance adds to a poll's time
 LONGEST_JITTER = 1.0  # seconds
+STEP = 0.04
+"""Seconds between two moments at which polls come due: those of one moment cost one awakening of each process."""
 
 
 def phase(uid: str, interval: float) -> float:
-    """Where in its interval a trigger polls, in [0, interval): triggers of one interval spread over it by uid."""
+    """Where in its interval a trigger polls, in [0, interval): triggers of one interval spread over it."""
     fraction = int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "big") / 2**64
-    return fraction * interval
+    return _in_steps(fraction * interval)
 
 
 def next_poll(*, now: float, interval: float, uid: str, chance: float, jitter: float = JITTER) -> float:
@@ -24,7 +26,7 @@ def next_poll(*, now: float, interval: float, uid: str, chance: float, jitter: f
     """
     offset = phase(uid, interval)
     point = offset + math.ceil((now + interval / 2 - offset) / interval) * interval
-    return point + chance * min(jitter * interval, LONGEST_JITTER)
+    return point + _in_steps(chance * min(jitter * interval, LONGEST_JITTER))
 
 
 def after_errors(*, now: float, interval: float, errors: int, chance: float) -> float:
@@ -36,3 +38,7 @@ def after_errors(*, now: float, interval: float, errors: int, chance: float) -> 
     longest = max(interval, min(max(10 * interval, 60.0), 3600.0))
     delay = longest if errors > 40 else min(interval * 2.0 ** (errors - 1), longest)
     return now + max(interval, delay) * (1 + 0.1 * chance)
+
+
+def _in_steps(seconds: float) -> float:
+    return math.floor(seconds / STEP) * STEP

@@ -14,6 +14,7 @@ from cloaca.polling.messages import Ended, Fire, Request, ack_line, parse_answer
 log = logging.getLogger("cloaca.polling")
 
 CLEAN_POLLS = 10  # after which an offender polls in the shared worker again
+MEASURED_EVERY = 1.0  # seconds between two looks at a worker's memory
 WORKER_MEMORY = 512 * 1024 * 1024  # bytes that a worker may have resident between two polls
 
 Publish = Callable[[tuple[Fire, ...], "dict[str, Any] | None"], Awaitable[None]]
@@ -159,6 +160,18 @@ class _Call:
     publish: Publish
     answer: asyncio.Future[Ended]
     publishing: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    def limit(self, seconds: float) -> None:
+        """Have it fail with TimeoutError in ``seconds``. While the store takes its time for what was yielded the
+        function's time stands; it starts again when it goes on."""
+        self.timer = self.answer.get_loop().call_later(seconds, self._expire, seconds)
+
+    def _expire(self, seconds: float) -> None:
+        if self.publishing is not None:
+            self.publishing.add_done_callback(lambda _: self.limit(seconds))
+        elif not self.answer.done():
+            self.answer.set_exception(asyncio.TimeoutError())
 
 
 class _Link:
@@ -169,6 +182,8 @@ class _Link:
         self._calls: dict[int, _Call] = {}
         self._ids = itertools.count(1)
         self._on_idle: Callable[[], None] | None = None
+        self._unsaid: list[bytes] = []
+        self._measure_at = float("-inf")
         self._first_memory = 0  # bytes resident after the first poll; 0: not measured yet
         self.ended = False
         self._listening = asyncio.get_running_loop().create_task(self._listen())
@@ -180,19 +195,12 @@ class _Link:
         request_id = next(self._ids)
         call = self._calls[request_id] = _Call(publish, loop.create_future())
         try:
-            self._process.writer.write(
-                request_line(Request(id=request_id, trigger=trigger, config=config, state=state))
-            )
-            while True:
-                done, _ = await asyncio.wait({call.answer}, timeout=timeout)
-                if done:
-                    return call.answer.result()
-                if call.publishing is None:
-                    raise asyncio.TimeoutError
-                # the store is slow, not the function: its time starts again when it goes on
-                waited: set[asyncio.Future[Any]] = {call.publishing, call.answer}
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            self._say(request_line(Request(id=request_id, trigger=trigger, config=config, state=state)))
+            call.limit(timeout)
+            return await call.answer
         finally:
+            if call.timer is not None:
+                call.timer.cancel()
             del self._calls[request_id]
             if call.publishing is not None:
                 call.publishing.cancel()
@@ -201,12 +209,28 @@ class _Link:
             if not self._calls and self._on_idle is not None:
                 self._on_idle()
 
+    def _say(self, line: bytes) -> None:
+        """Send it with all else that is said in this turn of the loop: polls come due together, and each awakening of
+        the worker costs more than a call."""
+        if not self._unsaid:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsaid.append(line)
+
+    def _flush(self) -> None:
+        self._process.writer.write(b"".join(self._unsaid))
+        self._unsaid.clear()
+
     def kill(self) -> None:
         self.ended = True
         self._process.kill()
 
     def grown_over(self, limit: int) -> int:
-        """Bytes that are resident, where that is over ``limit`` and over twice what the first poll left; else 0."""
+        """Bytes that are resident, where that is over ``limit`` and over twice what the first poll left; else 0, also
+        where it was measured a moment ago."""
+        time = asyncio.get_running_loop().time()
+        if time < self._measure_at:
+            return 0
+        self._measure_at = time + MEASURED_EVERY
         now = self._process.memory()
         self._first_memory = self._first_memory or now
         return now if now > max(limit, 2 * self._first_memory) else 0
@@ -259,6 +283,6 @@ class _Link:
             if not call.answer.done():
                 call.answer.set_exception(error)
         else:
-            self._process.writer.write(ack_line(request_id))
+            self._say(ack_line(request_id))
         finally:
             call.publishing = None

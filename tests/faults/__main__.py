@@ -6,9 +6,9 @@ import argparse
 import itertools
 import logging
 import os
+import random
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from faults.scenarios import SCENARIOS
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--at", default="", help="'point=fault; point=fault', as a failing case prints it")
     parser.add_argument("--all", action="store_true", help="visit every point with every fault")
     parser.add_argument("--each", type=int, help="with so many faults only, drawn for each point from --seed")
+    parser.add_argument("--minutes", type=float, help="stop after so many: then the cases come in an order from --seed")
     parser.add_argument("--combinations", type=int, default=0, help="and so many random combinations, from --seed")
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
     given = parser.parse_args()
@@ -36,15 +37,13 @@ def main() -> int:
         return _repeat((given.scenario, given.seed, given.daemon, _planned(given.at)))
     logging.getLogger("cloacina").addHandler(logging.NullHandler())
     logging.getLogger("cloacina").propagate = False
-    visits: Iterable[Visit] = combinations(given.combinations, given.seed)
+    visits = list(combinations(given.combinations, given.seed))
     if given.all:
-        every = (
-            every_point(name, together=together, seed=given.seed, each=given.each)
-            for name in SCENARIOS
-            for together in (False, True)
-        )
-        visits = itertools.chain(*every, visits)
-    return _sweep(visits, write=given.write)
+        for name, together in itertools.product(SCENARIOS, (False, True)):
+            visits += every_point(name, together=together, seed=given.seed, each=given.each)
+    if given.minutes is not None:
+        random.Random(given.seed).shuffle(visits)
+    return _sweep(visits, minutes=given.minutes, write=given.write)
 
 
 def _planned(text: str) -> tuple[tuple[Point, Fault], ...]:
@@ -62,16 +61,17 @@ def _repeat(what: Visit) -> int:
     return 1 if outcome.broken else 0
 
 
-def _sweep(visits: Iterable[Visit], *, write: bool) -> int:
+def _sweep(visits: list[Visit], *, minutes: float | None, write: bool) -> int:
     table, cases, broken, started = Table(), 0, 0, time.monotonic()
-    for outcome in sweep(visits, processes=os.cpu_count() or 1):
+    seconds = None if minutes is None else minutes * 60
+    for outcome in sweep(visits, processes=os.cpu_count() or 1, seconds=seconds):
         cases += 1
         table.add(outcome)
         if outcome.broken:
             broken += 1
             print(f"{outcome}\n  " + "\n  ".join(outcome.broken), flush=True)
     summary = (
-        f"{cases:,} cases, {table.total:,} faults that struck, {broken} cases in which a promise was broken "
+        f"{cases:,} of {len(visits):,} cases, {table.total:,} faults that struck, {broken} cases in which a promise was broken "
         f"({time.monotonic() - started:,.0f} s)."
     )
     print(summary)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import random
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -52,14 +54,22 @@ def visit(what: Visit) -> Outcome:
     return play(SCENARIOS[scenario], seed=seed, together=together, planned=dict(planned))
 
 
-def sweep(visits: Iterable[Visit], *, processes: int = 1) -> Iterator[Outcome]:
-    """The outcomes, as they come."""
+def sweep(visits: Iterable[Visit], *, processes: int = 1, seconds: float | None = None) -> Iterator[Outcome]:
+    """The outcomes, as they come; after ``seconds`` no more of them."""
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
     if processes == 1:
-        yield from map(visit, visits)
+        for what in visits:
+            if time.monotonic() > deadline:
+                return
+            yield visit(what)
         return
     context = multiprocessing.get_context("spawn")  # a fork would lack the threads that its memory speaks of
     with ProcessPoolExecutor(processes, context) as pool:
-        yield from pool.map(visit, list(visits), chunksize=16)
+        for outcome in pool.map(visit, list(visits), chunksize=4):
+            yield outcome
+            if time.monotonic() > deadline:
+                pool.shutdown(wait=False, cancel_futures=True)
+                return
 
 
 class Table:

@@ -44,7 +44,7 @@ def ack_at_once(patch: pytest.MonkeyPatch) -> None:
     async def publish(self: Any, request_id: int, call: Any, answer: Any) -> None:
         from cloaca.polling.messages import ack_line
 
-        self._process.writer.write(ack_line(request_id))
+        self._say(ack_line(request_id))
         await real(self, request_id, call, answer)
 
     patch.setattr(_Link, "_publish", publish)
