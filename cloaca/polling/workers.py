@@ -14,7 +14,7 @@ from cloaca.polling.messages import Ended, Fire, Request, ack_line, parse_answer
 log = logging.getLogger("cloaca.polling")
 
 CLEAN_POLLS = 10  # after which an offender polls in the shared worker again
-MEASURED_EVERY = 1.0  # seconds between two looks at a worker's memory
+MEASURED_EVERY = 0.25  # seconds between two looks at a worker's memory
 WORKER_MEMORY = 512 * 1024 * 1024  # bytes that a worker may have resident between two polls
 
 Publish = Callable[[tuple[Fire, ...], "dict[str, Any] | None"], Awaitable[None]]

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import daemon
 import library
 import store
+import triggers
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "benchmarks.md"
 
@@ -38,6 +39,15 @@ FIGURES = (
     Figure(key="at_rest_one_package_pss_mb", what="daemon with one package, PSS in all", unit="MB", limit=100),
     Figure(key="each_further_package_pss_mb", what="each further package, PSS", unit="MB", limit=30),
     Figure(key="at_rest_cpu_percent", what="daemon with one package at rest, of a core", unit="%", limit=1),
+    Figure(key="triggers_100_lateness_p99_ms", what="100 triggers every second: lateness, p99", unit="ms", limit=50),
+    Figure(
+        key="triggers_100_cpu_percent",
+        what="100 triggers every second: in all, of a core",
+        unit="%",
+        limit=5,
+        other=4.2,
+    ),
+    Figure(key="triggers_100_pss_mib", what="100 triggers every second: PSS in all", unit="MiB", limit=90, other=42),
     Figure(key="execute_file_p50_ms", what="`execute` of 2 tasks, file, p50", unit="ms", limit=0.5, other=504.7),
     Figure(key="execute_file_p99_ms", what="`execute` of 2 tasks, file, p99", unit="ms", limit=2, other=513),
     Figure(
@@ -110,7 +120,12 @@ def main() -> None:
     """Measure, print, write."""
     figures: dict[str, float] = {}
     load = os.getloadavg()[0]
-    for name, measure in (("store", store.main), ("library", library.main), ("daemon", daemon.main)):
+    for name, measure in (
+        ("store", store.main),
+        ("library", library.main),
+        ("daemon", daemon.main),
+        ("triggers", triggers.main),
+    ):
         print(f"--- {name}", flush=True)
         figures |= measure()
     where = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"

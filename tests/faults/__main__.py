@@ -71,8 +71,8 @@ def _sweep(visits: list[Visit], *, minutes: float | None, write: bool) -> int:
             broken += 1
             print(f"{outcome}\n  " + "\n  ".join(outcome.broken), flush=True)
     summary = (
-        f"{cases:,} of {len(visits):,} cases, {table.total:,} faults that struck, {broken} cases in which a promise was broken "
-        f"({time.monotonic() - started:,.0f} s)."
+        f"{cases:,} of {len(visits):,} cases, {table.total:,} faults that struck, {broken} cases in which a promise "
+        f"was broken ({time.monotonic() - started:,.0f} s)."
     )
     print(summary)
     if write:
