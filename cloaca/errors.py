@@ -143,6 +143,13 @@ class RunnerClosed(CloacaError, RuntimeError):
     """The runner was shut down and takes no more work."""
 
 
+class RunLost(CloacaError):
+    """The run is no longer this process's to write: deleted, ended by someone else, or given to another attempt.
+
+    Where another process resumed it, because this one was silent for too long, that one brings it to its end.
+    """
+
+
 class TriggerResultError(CloacaError, TypeError):
     """A trigger returned something that is not a TriggerResult."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import sleep
 
-from cloaca.errors import CloacaError, Conflict, NotFound, StoreUnavailable
+from cloaca.errors import Conflict, NotFound, RunLost, StoreUnavailable
 from cloaca.resources.run import RunStatus, WorkflowRun
 from cloaca.store.blocking import BlockingStore, Status
 
@@ -16,10 +16,6 @@ log = logging.getLogger("cloaca.engine")
 
 PATIENCE = (0.1, 0.3, 1.0, 3.0, *(10.0,) * 6)
 """Seconds between tries while the store is away, a minute in all: what was done is worth more than a restart."""
-
-
-class RunLost(CloacaError):
-    """The run is no longer this process's to write: deleted, ended by someone else, or given to another attempt."""
 
 
 @dataclass(frozen=True)

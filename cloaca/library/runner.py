@@ -21,7 +21,7 @@ from cloaca.engine.attempt import check_size
 from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Execution, Stop, StopReason, Workshop, execute
-from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.journal import StoreJournal
 from cloaca.engine.record import Record
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
@@ -29,6 +29,7 @@ from cloaca.errors import (
     AlreadyExists,
     CloacaError,
     DefinitionError,
+    RunLost,
     RunnerClosed,
     StoreUnavailable,
     WorkflowNotFound,
@@ -199,7 +200,9 @@ class DefaultRunner(ScheduleMethods):
         """Run a workflow to its end. A failing task gives a result whose status is "Failed"; it does not raise.
 
         Raises WorkflowNotFound (a KeyError) for a name that no workflow is registered under, ContextError for a context
-        over the limit, RunnerClosed after ``shutdown()``. Ctrl-C ends the call at once and cancels the run.
+        over the limit, RunnerClosed after ``shutdown()``, StoreUnavailable where the run cannot be recorded, and
+        RunLost where another process resumed it, because this one was stopped for long. Ctrl-C ends the call at once
+        and cancels the run.
 
         >>> import cloaca
         >>> with cloaca.WorkflowBuilder("greet"):

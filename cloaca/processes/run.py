@@ -18,10 +18,10 @@ from cloaca.authoring.retry import RetryPolicy
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
-from cloaca.engine.journal import PATIENCE, Plain, RunLost, StoreJournal
+from cloaca.engine.journal import PATIENCE, Plain, StoreJournal
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
-from cloaca.errors import CloacaError, StoreUnavailable
+from cloaca.errors import CloacaError, RunLost, StoreUnavailable
 from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
 from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun

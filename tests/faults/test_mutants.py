@@ -14,7 +14,8 @@ from faults import world
 from faults.store import Fault, Point
 from faults.sweep import visit
 
-from cloaca.engine.journal import RunLost, StoreJournal
+from cloaca.engine.journal import StoreJournal
+from cloaca.errors import RunLost
 from cloaca.polling import tick
 from cloaca.polling.poller import Poller
 from cloaca.polling.workers import _Link

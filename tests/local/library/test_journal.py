@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cloaca.engine.journal import Plain, RunLost, StoreJournal
-from cloaca.errors import StoreUnavailable
+from cloaca.engine.journal import Plain, StoreJournal
+from cloaca.errors import RunLost, StoreUnavailable
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
 from cloaca.store import open_store

@@ -18,7 +18,8 @@ import pytest
 import cloaca
 from cloaca.authoring.registry import active_registry
 from cloaca.engine.config import DefaultRunnerConfig
-from cloaca.engine.journal import Plain, RunLost, StoreJournal
+from cloaca.engine.journal import Plain, StoreJournal
+from cloaca.errors import RunLost
 from cloaca.library.presence import Presence, is_gone, this_process
 from cloaca.library.recovery import claimed, recover
 from cloaca.library.triggers import TriggerSchedules
@@ -153,6 +154,57 @@ async def test_a_stalled_owner_that_wakes_up_cannot_write(lasting: str) -> None:
         assert await store.get(WorkflowRun, run.name) == taken
     finally:
         await store.close()
+
+
+STALLED = """
+import os, signal, sys, cloaca
+with cloaca.WorkflowBuilder("w"):
+    @cloaca.task(retry_attempts=0)
+    def first(context):
+        context["first"] = os.getpid()
+    @cloaca.task(dependencies=[first], retry_attempts=0)
+    def second(context):
+        print("second", flush=True)
+        sys.stdin.readline()
+        context["second"] = os.getpid()
+with cloaca.DefaultRunner(sys.argv[1]) as runner:
+    try:
+        print(runner.execute("w").status, flush=True)
+    except cloaca.CloacaError as error:
+        print(type(error).__name__, error, flush=True)
+"""
+
+
+async def test_a_process_that_was_stopped_learns_that_another_one_has_its_run(
+    lasting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two machines, which cannot see that the other's process is only stopped."""
+    monkeypatch.setattr("cloaca.library.presence._machine", lambda: "another")
+    monkeypatch.setattr("cloaca.library.presence.EXPIRY", 0.5)
+    monkeypatch.setattr("cloaca.library.runner.BEAT", 0.3)
+    with subprocess.Popen(
+        [sys.executable, "-c", STALLED, lasting], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as stalled:
+        assert stalled.stdin is not None
+        assert stalled.stdout is not None
+        assert stalled.stdout.readline() == "second\n"
+        stalled.send_signal(signal.SIGSTOP)
+        workflow = Resumed()
+        with cloaca.DefaultRunner(lasting):
+            assert workflow.ran.acquire(timeout=30)
+        before = await runs_of(lasting)
+
+        stalled.send_signal(signal.SIGCONT)
+        stalled.stdin.write("go on\n")
+        stalled.stdin.close()
+        said = stalled.stdout.read()
+        assert stalled.wait(30) == 0
+
+    assert said.startswith("RunLost run 'w-")
+    assert "was ended by someone else: Completed" in said
+    assert await runs_of(lasting) == before
+    assert (before[0].status.attempt, workflow.firsts, len(workflow.seconds)) == (2, [], 1)
+    assert "second" not in (before[0].status.context or {})
 
 
 class Clock:
