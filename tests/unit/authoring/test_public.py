@@ -6,8 +6,10 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,12 +130,20 @@ def public_things() -> list[tuple[str, Any]]:
     return found
 
 
-INTERNAL = {"TaskHandle.close"}  # the engine's part of it
+INTERNAL = {"TaskHandle.close", "WorkflowBuilder.define"}  # for the engine and for @task
+TYPED = (Path(__file__).parents[2] / "typing" / "public_api.py").read_text()
 
 
 @pytest.mark.parametrize(("name", "thing"), public_things(), ids=[name for name, _ in public_things()])
 def test_every_public_name_and_method_has_an_example(name: str, thing: Any) -> None:
     assert name in INTERNAL or ">>> " in (thing.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", [name for name, _ in public_things()])
+def test_every_public_name_and_method_is_shown_to_the_type_checkers(name: str) -> None:
+    """``make types`` has mypy and pyright check what it is there."""
+    used = f".{name.rpartition('.')[2]}"
+    assert name in INTERNAL or re.search(rf"{re.escape(used)}\b", TYPED)
 
 
 @pytest.mark.parametrize("name", ["cloaca", "cloaca.errors", *MODULES])
