@@ -67,13 +67,20 @@ class Seat:
         while True:
             await asyncio.sleep(self._beat)
             try:
-                self._mine = await self._store.write_status(self._mine.with_status(beat=self._mine.status.beat + 1))
-            except (Conflict, NotFound):
+                await self._beat_once()
+            except StoreUnavailable as error:
+                log.warning("the daemon's sign of life could not be given, and will be again: %s", error)
+
+    async def _beat_once(self) -> None:
+        try:
+            self._mine = await self._store.write_status(self._mine.with_status(beat=self._mine.status.beat + 1))
+        except (Conflict, NotFound):
+            seen = await self._store.get(SeatObject, NAME)
+            if seen is None or seen.spec != self._mine.spec:
                 raise SeatLost(
                     f"this daemon was silent for more than {self._expiry:g} s, and another one works on its store now"
                 ) from None
-            except StoreUnavailable as error:
-                log.warning("the daemon's sign of life could not be given, and will be again: %s", error)
+            self._mine = seen  # our own sign: its answer was lost
 
     async def leave(self) -> None:
         """Let another one in at once. Best effort."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from cloacina_operator.hosts.lock import AlreadyRunning
 from cloacina_operator.hosts.seat import NAME, Seat, SeatLost
 from daemon_process import Daemon
 
+from cloaca.errors import Conflict
 from cloaca.resources import RunPhase
 from cloaca.resources.seat import Seat as SeatObject
 from cloaca.store import open_store
@@ -183,5 +185,28 @@ async def test_a_daemon_elsewhere_keeps_its_seat_while_it_gives_signs_of_life(tm
         assert kept.spec.home == str(tmp_path / "another")
         await second.leave()
         assert await store.list(SeatObject) == ()
+    finally:
+        await store.close()
+
+
+async def test_a_sign_of_life_whose_answer_was_lost_costs_no_seat(tmp_path: Path) -> None:
+    store = await open_store(postgres_server.shared().url())
+    try:
+        seat = await Seat.take(store, tmp_path, beat=0.01)
+        keeping = asyncio.ensure_future(seat.keep())
+        (mine,) = await store.list(SeatObject)
+        while True:  # a write of ours that this process never heard of
+            try:
+                lost = await store.write_status(mine.with_status(beat=1_000))
+            except Conflict:
+                (mine,) = await store.list(SeatObject)
+                continue
+            break
+        async with store.changes() as changes:
+            while (await store.list(SeatObject))[0].status.beat <= lost.status.beat:
+                await changes.__anext__()
+        assert not keeping.done()
+        keeping.cancel()
+        await asyncio.wait({keeping})
     finally:
         await store.close()
