@@ -179,7 +179,13 @@ class DefaultRunner(ScheduleMethods):
         self._kept: set[asyncio.Task[Any]] = set()  # what shutdown() waits for
         self._cron = CronSchedules(self._store, config, self._registry.workflows, self._submit)
         self._triggers = TriggerSchedules(
-            self._store, self._registry, self._presence, self._crew, self._submit, self._keep
+            self._store,
+            self._registry,
+            self._presence,
+            self._crew,
+            self._submit,
+            self._keep,
+            recovers=config.enable_recovery,
         )
         try:
             await self._presence.announce()

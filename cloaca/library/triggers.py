@@ -67,13 +67,17 @@ class TriggerSchedules:
         crew: Crew,
         submit: Submit,
         keep: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
+        *,
+        recovers: bool,
     ) -> None:
+        """``recovers``: whether this runner resumes what dead ones left; where not, that holds no trigger up."""
         self._store = store
         self._registry = registry
         self._presence = presence
         self._crew = crew
         self._submit = submit
         self._keep = keep
+        self._recovers = recovers
         self._polled: dict[str, _Polled] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._turns: dict[str, asyncio.Lock] = {}  # by the trigger's label
@@ -215,7 +219,9 @@ class TriggerSchedules:
         if row.status.last_run is None:
             return False
         run = await self._store.get(WorkflowRun, row.status.last_run)
-        return run is not None and not run.status.phase.finished
+        if run is None or run.status.phase.finished:
+            return False
+        return self._recovers or run.status.pod_name is None or await self._presence.is_alive(run.status.pod_name)
 
     async def _poll(self, polled: _Polled, row: TriggerSchedule) -> None:
         if polled.poll is not None and polled.poll.running:

@@ -26,7 +26,7 @@ from cloaca.library.triggers import TriggerSchedules
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import run_labels
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
-from cloaca.resources.schedules import SCHEDULE_LABEL, Runner
+from cloaca.resources.schedules import SCHEDULE_LABEL, Runner, TriggerSchedule, TriggerScheduleSpec
 from cloaca.store import Store, open_store
 
 PROGRAM = """
@@ -311,7 +311,7 @@ async def test_of_two_that_recover_at_once_one_takes_all_runs_of_a_trigger_that_
             presence, took = Presence(store), list[str]()
             await presence.announce()
             with ThreadPoolExecutor(1) as pool:
-                triggers = TriggerSchedules(store, active_registry(), presence, pool, never, never)
+                triggers = TriggerSchedules(store, active_registry(), presence, pool, never, never, recovers=True)
                 await recover(
                     through,
                     presence,
@@ -355,6 +355,30 @@ async def test_a_run_that_a_trigger_fired_stays_for_a_program_that_has_the_trigg
     cloaca.trigger(workflow="w", name="inbox", poll_interval="1h")(cloaca.TriggerResult.skip)
     with cloaca.DefaultRunner(lasting):
         assert resumed.wait(20)
+
+
+async def test_where_recovery_is_off_what_a_dead_process_left_holds_no_trigger_up(lasting: str) -> None:
+    fired = threading.Event()
+    with cloaca.WorkflowBuilder("w"):
+        cloaca.task(id="only")(lambda context: fired.set())
+    cloaca.trigger(workflow="w", name="inbox", poll_interval="100ms")(cloaca.TriggerResult.fire)
+    gone = this_process().model_copy(update={"pid": 1, "started": "0"})
+    store = await open_store(lasting)
+    try:
+        await store.create(Runner(metadata=ObjectMeta(name="runner-dead"), spec=gone))
+        await store.create(a_run(trigger="inbox", attempt=1, pod_name="runner-dead"))
+        row = TriggerSchedule(
+            metadata=ObjectMeta(name="inbox"), spec=TriggerScheduleSpec(trigger="inbox", changed_at=NOW)
+        )
+        await store.create(row.with_status(holder="runner-dead", last_run="run-1"))
+        config = DefaultRunnerConfig(enable_recovery=False)
+        with cloaca.DefaultRunner.with_config(lasting, config):
+            assert fired.wait(20)
+        left = await store.get(WorkflowRun, "run-1")
+    finally:
+        await store.close()
+    assert left is not None
+    assert left.status.phase is RunPhase.RUNNING
 
 
 async def anything(_: WorkflowRun) -> bool:
