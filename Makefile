@@ -9,10 +9,10 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit e2e kind-test cluster-tools node-tools postgres crds manifests bench bench-peer faults lock clean image
+.PHONY: help demo test lint types layers unit e2e kind-test cluster-tools node-tools postgres crds manifests bench bench-cluster bench-peer faults lock clean image
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "cloacina needs Python 3.10 or newer; run: make PYTHON=/path/to/python3.x $(MAKECMDGOALS)" >&2; exit 1; }
@@ -68,6 +68,9 @@ manifests: crds ## Write manifests/install.yaml from the chart
 
 bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 	@$(BIN)/python tests/bench/run.py
+
+bench-cluster: $(STAMP) cluster-tools node-tools ## The same for clusters: fires beside bare Jobs, many objects (root, long)
+	@$(BIN)/python tests/bench/run.py cluster
 
 faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (long)
 	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write

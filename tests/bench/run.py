@@ -1,4 +1,7 @@
-"""Run every benchmark and write the figures down. ``make bench``; prints, and renews docs/reference/benchmarks.md."""
+"""Run benchmarks and write the figures down: prints, and renews its half of docs/reference/benchmarks.md.
+
+``make bench`` for the laptop, ``make bench-cluster`` (``run.py cluster``) for clusters; the other half stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,38 @@ FIGURES = (
     Figure(key="trivial_process_mib", what="a program that only imports, resident", unit="MiB", limit=22, other=26.0),
 )
 
+CLUSTER_FIGURES = (
+    Figure(
+        key="cluster_fire_over_bare_job",
+        what="fire → first task running, over a bare Job of the same image (`date`)",
+        unit="times",
+        limit=1.3,
+    ),
+    Figure(
+        key="cluster_jobs_over_plain_loop",
+        what="1,000 runs created at once → their Jobs: rate over a plain loop that creates the Jobs",
+        unit="times",
+        limit=0.7,
+        more_is_better=True,
+    ),
+    Figure(
+        key="cluster_operator_resident_mb",
+        what="operator with 1,000 packages, 2,000 triggers and 10,000 finished runs, resident",
+        unit="MB",
+        limit=250,
+    ),
+    Figure(key="cluster_restart_to_quiet_s", what="restart with those → its last request", unit="s", limit=60),
+    Figure(key="cluster_requests_per_run", what="API requests of operator, poller and run, per run", unit="", limit=12),
+    Figure(key="cluster_package_gone_s", what="a package is deleted → nothing of it is left", unit="s", limit=30),
+)
+
+CLUSTER_HEADING = "## On a cluster"
+CLUSTER_HEAD = """
+`make bench-cluster` measures this half (root, about a quarter of an hour): fires and bare Jobs one after the other on a
+[node of the tests](../decisions/0025-a-node-in-namespaces.md), the rest on an API server with its controllers and no
+node. A bare Job is made of the same image, and timed from the request that creates it to its first instruction.
+"""
+
 HEAD = """# Benchmarks
 
 `make bench` measures everything on this page and writes it anew. All figures are medians unless they say otherwise.
@@ -78,6 +113,15 @@ ourselves to; a figure in **bold** does not keep its limit. The last column was 
 on another machine of two cores, with SQLite. `make bench-peer PYTHON=/path/to/python` measures both on yours, with the
 same script, and prints the ratios.
 """
+
+
+def cluster_table(figures: dict[str, float]) -> Iterable[str]:
+    """The figures of a cluster that have a limit."""
+    yield "| what | measured | limit |"
+    yield "|---|---:|---:|"
+    for figure in CLUSTER_FIGURES:
+        limit = _shown(figure.limit, "≥ " if figure.more_is_better else "≤ ", figure.unit)
+        yield f"| {figure.what} | {_measured(figure, figures.get(figure.key))} | {limit} |"
 
 
 def table(figures: dict[str, float]) -> Iterable[str]:
@@ -106,7 +150,7 @@ def rest(figures: dict[str, float]) -> Iterable[str]:
     """All the others."""
     yield "| figure | value |"
     yield "|---|---:|"
-    named = {figure.key for figure in FIGURES}
+    named = {figure.key for figure in (*FIGURES, *CLUSTER_FIGURES)}
     for key, value in figures.items():
         if key not in named:
             yield f"| `{key}` | {value:.4g} |"
@@ -116,8 +160,8 @@ def _shown(value: float | None, prefix: str, unit: str) -> str:
     return "" if value is None else f"{prefix}{value:,g} {unit}"
 
 
-def main() -> None:
-    """Measure, print, write."""
+def local_half() -> list[str]:
+    """Everything that needs no cluster."""
     figures: dict[str, float] = {}
     load = os.getloadavg()[0]
     for name, measure in (
@@ -128,18 +172,36 @@ def main() -> None:
     ):
         print(f"--- {name}", flush=True)
         figures |= measure()
+    return [HEAD, f"{_measured_where(load)}\n", *table(figures), "\n## Other figures\n", *rest(figures)]
+
+
+def cluster_half() -> list[str]:
+    """Everything that needs one."""
+    import cluster_figures  # it brings the operator along
+
+    load = os.getloadavg()[0]
+    figures = cluster_figures.main()
+    lines = [CLUSTER_HEADING, CLUSTER_HEAD, f"{_measured_where(load)}\n", *cluster_table(figures), ""]
+    return [*lines, *rest(figures)]
+
+
+def _measured_where(load: float) -> str:
     where = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
     when = datetime.now(timezone.utc).date().isoformat()
-    lines = [
-        HEAD,
-        f"Measured on {when}: {where}; load {load:.1f} before.\n",
-        *table(figures),
-        "\n## Other figures\n",
-        *rest(figures),
-    ]
-    PAGE.write_text("\n".join(lines) + "\n")
+    return f"Measured on {when}: {where}; load {load:.1f} before."
+
+
+def main(half: str = "local") -> None:
+    """Measure, print, write."""
+    written = PAGE.read_text() if PAGE.exists() else ""
+    local, _, of_cluster = written.partition(f"\n{CLUSTER_HEADING}\n")
+    if half == "cluster":
+        of_cluster = "\n".join(cluster_half()).removeprefix(f"{CLUSTER_HEADING}\n") + "\n"
+    else:
+        local = "\n".join(local_half()) + "\n"
+    PAGE.write_text(local + (f"\n{CLUSTER_HEADING}\n{of_cluster}" if of_cluster else ""))
     print(f"written to {PAGE}")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
