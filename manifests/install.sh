@@ -15,4 +15,4 @@ metadata:
     pod-security.kubernetes.io/enforce: restricted
 YAML
 "${1:-helm}" template cloacina "$chart" --namespace cloacina-system --skip-tests |
-  sed -e 's/^\( *app.kubernetes.io\/managed-by:\) Helm$/\1 kubectl/' -e '/^ *helm.sh\/resource-policy: keep$/d' -e '/^  annotations:$/{N;s/^  annotations:\n *helm.sh\/resource-policy: keep$//;}'
+  sed -e 's/^\( *app.kubernetes.io\/managed-by:\) Helm$/\1 kubectl/' -e '/^  annotations:$/{N;/\n *helm.sh\/resource-policy: keep$/d;}'
