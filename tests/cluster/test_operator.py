@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,6 +43,7 @@ from cloaca.store import Store, open_store
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.config import find_server, parse_url
 
+ROOT = Path(__file__).parents[2]
 PATIENCE = 110.0  # seconds, where pods are processes on a busy machine
 TRIGGER = """
 @cloaca.trigger(name="inbox", poll_interval="200ms")
@@ -214,6 +217,22 @@ async def test_a_fire_makes_a_pod_that_runs(cluster: Cluster) -> None:
     await cluster.eventually("the package to be polled", polling)
     assert "cloacina_operator_runs_started_total 1.0" in cluster.ask("one", "/metrics")
     assert cluster.ask("one", "/healthz") == "ok\n"
+    assert dashboard_names() <= names_of(cluster.ask("one", "/metrics"))
+
+
+def dashboard_names() -> set[str]:
+    """Every metric that a panel of the Grafana dashboard asks for."""
+    dashboard = json.loads((ROOT / "manifests" / "grafana-dashboard.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return {name for expression in asked for name in re.findall(r"\b(?:cloacina|process)_[a-z_]+", expression)}
+
+
+def names_of(scrape: str) -> set[str]:
+    """Every metric that a scrape has, by its types: one that nothing was counted in yet has no value."""
+    names: set[str] = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", scrape, re.MULTILINE):
+        names |= {f"{name}_bucket", f"{name}_count", f"{name}_sum"} if kind == "histogram" else {name}
+    return names
 
 
 async def test_the_leader_is_killed_and_the_other_goes_on(cluster: Cluster) -> None:
