@@ -72,8 +72,9 @@ bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 bench-cluster: $(STAMP) cluster-tools node-tools ## The same for clusters: fires beside bare Jobs, many objects (root, long)
 	@$(BIN)/python tests/bench/run.py cluster
 
-faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (long)
-	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write
+faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (hours; MINUTES=… for a part)
+	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults.storm --seconds 300 --write
+	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-peer: PEER := $(filter-out python3,$(PYTHON))
 bench-peer: override PYTHON := python3
