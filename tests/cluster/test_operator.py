@@ -279,6 +279,37 @@ async def test_an_archive_comes_from_a_config_map(cluster: Cluster) -> None:
     assert run.status.phase is RunPhase.COMPLETED
 
 
+async def test_a_deployment_waits_until_its_archive_is_active_or_refused(cluster: Cluster) -> None:
+    cluster.start("one")
+    path = cluster.folder / "demo.cloacina"
+
+    async def deploy(data: bytes) -> tuple[int, str]:
+        path.write_bytes(data)
+        where = ("--kubeconfig", str(cluster.plane.kubeconfig), "-n", cluster.namespace)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cloaca.cli.main", "deploy", str(path), "--wait", *where),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert process.returncode is not None
+        return process.returncode, said.decode()
+
+    code, said = await deploy(archive(WORKFLOW))
+    assert (code, said.splitlines()[0].split(":")[0]) == (0, "cloacinapackage.cloacina.io/demo created"), said
+    assert said.splitlines()[-1].startswith("Ready"), said
+
+    other = [{"id": "other", "function": "demo:other", "dependencies": []}]
+    code, said = await deploy(archive(WORKFLOW, version="2.0.0", tasks=other))
+    assert code == 1, said
+    assert "package 'demo' was refused: " in said
+
+    package = await cluster.store.get(CloacinaPackage, "demo", cluster.namespace)
+    assert package is not None
+    assert package.status.active is not None
+    assert package.status.active.version == "1.0.0", "the archive before goes on working"
+
+
 async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster) -> None:
     asked: list[str | None] = []
 

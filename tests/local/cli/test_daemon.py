@@ -48,6 +48,23 @@ def eventually(look: Callable[[], Any], what: str, daemon: Started) -> Any:
     pytest.fail(f"waited for {what}\n{daemon.log.read_text()[-3000:]}")
 
 
+def test_a_deployment_waits_until_its_archive_is_active_or_refused(
+    cloaca: Cloaca, daemon: Started, tmp_path: Path
+) -> None:
+    eventually(lambda: f"running, process {daemon.process.pid}" in cloaca("status").stdout, "the daemon", daemon)
+    path = tmp_path / "any.cloacina"
+    path.write_bytes(archive(CODE, triggers=[declared("quiet")]))
+
+    said = cloaca("deploy", "any.cloacina", "--wait")
+
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.splitlines()[-1].startswith("Ready")
+    path.write_bytes(archive(CODE, version="2.0.0"))
+    said = cloaca("deploy", "any.cloacina", "--wait")
+    assert said.returncode == 1
+    assert "package 'demo' was refused: NamesDisagree: " in said.stderr
+
+
 def test_from_a_copied_archive_to_a_run_and_away_again(
     cloaca: Cloaca, daemon: Started, home: Path, tmp_path: Path
 ) -> None:
