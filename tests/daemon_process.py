@@ -20,7 +20,7 @@ from cloaca.resources import CloacinaPackage, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
 from cloaca.store import open_store
 
-PATIENCE = 20.0  # seconds until something that must happen is missed
+PATIENCE = 60.0  # seconds until something that must happen is missed; a machine that does much else is slow
 
 
 class Daemon:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import postgres_server
 import pytest
-from daemon_process import Daemon, processes_with
+from daemon_process import PATIENCE, Daemon, processes_with
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     if made.process is not None and made.process.poll() is None:
         made.process.kill()
         made.process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while left := processes_with(mark):
         assert time.monotonic() < deadline, f"processes outlived their daemon: {left}"
         await asyncio.sleep(0.05)

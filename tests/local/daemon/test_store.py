@@ -122,7 +122,7 @@ async def test_a_second_daemon_on_one_store_is_refused_and_may_have_it_when_the_
 
     other.start()
     assert other.process is not None
-    assert other.process.wait(30) == 1
+    assert other.process.wait(60) == 1
     assert f"a daemon (process {daemon.process.pid} on " in other.log
     assert "works on this store already: stop it, or give this one another store" in other.log
 
@@ -142,7 +142,7 @@ async def test_what_cannot_be_a_store_is_refused_with_what_can(daemon: Daemon) -
     daemon.keep_in(":memory:")
     daemon.start()
     assert daemon.process is not None
-    assert daemon.process.wait(30) == 1
+    assert daemon.process.wait(60) == 1
     assert daemon.log.startswith("cloaca daemon: ':memory:' lives in one process")
     assert cloaca(daemon, "get", "packages").stderr.startswith("Error: ':memory:' lives in one process")
 
@@ -151,7 +151,7 @@ async def test_a_database_that_is_away_at_the_start_is_said_without_its_password
     daemon.keep_in(f"postgresql://me:secret@/db?host={daemon.home.root}")
     daemon.start()
     assert daemon.process is not None
-    assert daemon.process.wait(30) == 1
+    assert daemon.process.wait(60) == 1
     assert "start the server, or name the folder of its socket as host" in daemon.log
     assert "secret" not in daemon.log
 
