@@ -161,16 +161,20 @@ class _Call:
     answer: asyncio.Future[Ended]
     publishing: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
+    seconds: float = 0.0  # that the function may take, up to its end or its next yield
 
-    def limit(self, seconds: float) -> None:
-        """Have it fail with TimeoutError in ``seconds``. While the store takes its time for what was yielded the
-        function's time stands; it starts again when it goes on."""
-        self.timer = self.answer.get_loop().call_later(seconds, self._expire, seconds)
+    def limit(self) -> None:
+        """The function goes on: it fails with TimeoutError where that takes too long."""
+        self.timer = self.answer.get_loop().call_later(self.seconds, self._expire)
 
-    def _expire(self, seconds: float) -> None:
-        if self.publishing is not None:
-            self.publishing.add_done_callback(lambda _: self.limit(seconds))
-        elif not self.answer.done():
+    def rest(self) -> None:
+        """The function waits for us."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _expire(self) -> None:
+        if not self.answer.done():
             self.answer.set_exception(asyncio.TimeoutError())
 
 
@@ -193,14 +197,13 @@ class _Link:
     ) -> Ended:
         loop = asyncio.get_running_loop()
         request_id = next(self._ids)
-        call = self._calls[request_id] = _Call(publish, loop.create_future())
+        call = self._calls[request_id] = _Call(publish, loop.create_future(), seconds=timeout)
         try:
             self._say(request_line(Request(id=request_id, trigger=trigger, config=config, state=state)))
-            call.limit(timeout)
+            call.limit()
             return await call.answer
         finally:
-            if call.timer is not None:
-                call.timer.cancel()
+            call.rest()
             del self._calls[request_id]
             if call.publishing is not None:
                 call.publishing.cancel()
@@ -272,6 +275,7 @@ class _Link:
             if not call.answer.done():
                 call.answer.set_result(answer)
             return
+        call.rest()
         call.publishing = asyncio.get_running_loop().create_task(self._publish(answer.id, call, answer))
 
     async def _publish(self, request_id: int, call: _Call, answer: Any) -> None:
@@ -284,5 +288,7 @@ class _Link:
                 call.answer.set_exception(error)
         else:
             self._say(ack_line(request_id))
+            if request_id in self._calls:
+                call.limit()
         finally:
             call.publishing = None

@@ -28,7 +28,7 @@ OF_THE_DAEMON = 0.7  # of all kills; the others strike one of its zygotes, worke
 KEPT = 100_000  # finished runs of every second trigger; of the others the daemon keeps its default, and a ledger
 LAST_WORDS = 10.0  # seconds in which what a dead daemon had started must be gone
 QUIET = 6.0  # seconds without anything new that count as rest
-PATIENCE = 120.0  # seconds in which all is done once nothing is killed and nothing new is found
+PATIENCE = 600.0  # seconds in which all is done once nothing is killed and nothing new is found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,6 +123,19 @@ async def test_what_a_generator_leaves_in_its_state_after_the_last_yield_is_kept
     assert trigger.status.state == {"fired": 1, "handed_over": 1}
 
 
+async def test_a_generator_has_its_time_anew_after_each_yield(daemon: Daemon) -> None:
+    function = (
+        "def form():\n"
+        "    for n in range(5):\n"
+        "        time.sleep(0.5)\n"
+        "        yield cloaca.TriggerResult.fire({'n': n}, key=str(n))"
+    )
+    await deploy(daemon, function, poll_interval="1h", timeout="2s")
+    trigger = await daemon.trigger("demo-form", lambda it: bool(it.status.ticks))
+    assert trigger.status.ticks[0].outcome is TickOutcome.FIRED, trigger.status.last_error
+    assert len(trigger.status.ticks[0].runs) == 5
+
+
 async def test_what_finds_the_same_keys_at_each_poll_is_quiet(daemon: Daemon, tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     function = (
@@ -145,14 +158,14 @@ async def test_what_finds_the_same_keys_at_each_poll_is_quiet(daemon: Daemon, tm
     assert again.status.sequence == 1
 
 
-async def deploy(daemon: Daemon, function: str, *, poll_interval: str) -> None:
+async def deploy(daemon: Daemon, function: str, *, poll_interval: str, timeout: str = "60s") -> None:
     decorator = f'@cloaca.trigger(name="form", poll_interval="{poll_interval}", allow_concurrent=True)'
     daemon.start()
     await daemon.eventually("the store", lambda store: asyncio.sleep(0, True))
     await daemon.submit(
         Trigger(
             metadata=ObjectMeta(name="demo-form"),
-            spec=TriggerSpec(package_ref=PackageReference(name="demo"), name="form", config={"n": 7}),
+            spec=TriggerSpec(package_ref=PackageReference(name="demo"), name="form", config={"n": 7}, timeout=timeout),
         )
     )
     triggers = [declared("form", poll_interval=poll_interval, allow_concurrent=True)]
