@@ -23,7 +23,7 @@ def test_tasks_without_a_path_between_them_run_in_parallel(url: str) -> None:
 
             @cloaca.task(id=f"task-{number}", retry_attempts=0)
             def meet(context: Any) -> None:
-                together.wait(30)  # breaks, and fails the run, unless all three are here
+                together.wait(60)  # breaks, and fails the run, unless all three are here
 
     with cloaca.DefaultRunner(url) as runner:
         result = runner.execute("wide")
@@ -139,7 +139,7 @@ async def test_the_time_that_a_schedule_was_switched_off_is_not_caught_up_on(las
         assert runner.get_cron_schedule(named)["next_run_at"] is None
         runner.set_cron_schedule_enabled(named, True)
         runner.register_cron_workflow("tick", "* * * * * *", "UTC")
-        assert ticked.wait(20)  # so all schedules have been looked at
+        assert ticked.wait(60)  # so all schedules have been looked at
         late = [entry["scheduled_time"] for entry in runner.get_cron_execution_history(named)]
         following = datetime.fromisoformat(runner.get_cron_schedule(named)["next_run_at"])
 

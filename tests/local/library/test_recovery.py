@@ -85,7 +85,7 @@ async def runs_of(url: str) -> list[WorkflowRun]:
 async def test_a_run_of_a_killed_process_resumes_at_the_start_of_the_next_runner(left_behind: str) -> None:
     workflow = Resumed()
     with cloaca.DefaultRunner(left_behind):
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
 
     (run,) = await runs_of(left_behind)
     assert (run.status.phase, run.status.attempt, run.status.failures) == (RunPhase.COMPLETED, 2, 1)
@@ -96,7 +96,7 @@ async def test_a_run_of_a_killed_process_resumes_at_the_start_of_the_next_runner
 async def test_of_two_runners_one_resumes_it(left_behind: str) -> None:
     workflow = Resumed()
     with cloaca.DefaultRunner(left_behind), cloaca.DefaultRunner(left_behind):
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
 
     assert len(workflow.seconds) == 1
     (run,) = await runs_of(left_behind)
@@ -108,7 +108,7 @@ async def test_a_run_stays_for_a_program_that_has_its_workflow(left_behind: str)
         pass
     workflow = Resumed()
     with cloaca.DefaultRunner(left_behind):
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
 
 
 async def test_nothing_is_resumed_where_recovery_is_off(left_behind: str) -> None:
@@ -128,12 +128,12 @@ async def test_runs_of_a_runner_that_lives_are_left_alone(lasting: str) -> None:
         def slow(context: Any) -> None:
             ran.append(1)
             begun.set()
-            assert go_on.wait(30)
+            assert go_on.wait(60)
 
     with cloaca.DefaultRunner(lasting) as runner:
         caller = threading.Thread(target=runner.execute, args=("w", {}))
         caller.start()
-        assert begun.wait(20)
+        assert begun.wait(60)
         with cloaca.DefaultRunner(lasting) as other:
             assert len(other.list_cron_schedules()) == 0
         go_on.set()
@@ -191,14 +191,14 @@ async def test_a_process_that_was_stopped_learns_that_another_one_has_its_run(
         stalled.send_signal(signal.SIGSTOP)
         workflow = Resumed()
         with cloaca.DefaultRunner(lasting):
-            assert workflow.ran.acquire(timeout=30)
+            assert workflow.ran.acquire(timeout=60)
         before = await runs_of(lasting)
 
         stalled.send_signal(signal.SIGCONT)
         stalled.stdin.write("go on\n")
         stalled.stdin.close()
         said = stalled.stdout.read()
-        assert stalled.wait(30) == 0
+        assert stalled.wait(60) == 0
 
     assert said.startswith("RunLost run 'w-")
     assert "was ended by someone else: Completed" in said
@@ -354,7 +354,7 @@ async def test_a_run_that_a_trigger_fired_stays_for_a_program_that_has_the_trigg
 
     cloaca.trigger(workflow="w", name="inbox", poll_interval="1h")(cloaca.TriggerResult.skip)
     with cloaca.DefaultRunner(lasting):
-        assert resumed.wait(20)
+        assert resumed.wait(60)
 
 
 async def test_where_recovery_is_off_what_a_dead_process_left_holds_no_trigger_up(lasting: str) -> None:
@@ -373,7 +373,7 @@ async def test_where_recovery_is_off_what_a_dead_process_left_holds_no_trigger_u
         await store.create(row.with_status(holder="runner-dead", last_run="run-1"))
         config = DefaultRunnerConfig(enable_recovery=False)
         with cloaca.DefaultRunner.with_config(lasting, config):
-            assert fired.wait(20)
+            assert fired.wait(60)
         left = await store.get(WorkflowRun, "run-1")
     finally:
         await store.close()

@@ -265,7 +265,7 @@ def test_a_task_that_defers_lets_others_run_in_the_only_slot() -> None:
 def test_the_config_bounds_the_time(changes: dict[str, int], message: str) -> None:
     over = threading.Event()
     with cloaca.WorkflowBuilder("w"):
-        cloaca.task(id="hangs", retry_attempts=0)(lambda context: over.wait(20) and None)
+        cloaca.task(id="hangs", retry_attempts=0)(lambda context: over.wait(60) and None)
     config = cloaca.DefaultRunnerConfig(**changes)
     with cloaca.DefaultRunner.with_config(":memory:", config) as runner:
         result = runner.execute("w", {})
@@ -380,7 +380,7 @@ def test_ctrl_c_ends_execute_at_once_and_nothing_keeps_the_program(tmp_path: Pat
         assert child.stdout.readline() == "begun\n"
         asked = time.monotonic()
         os.kill(child.pid, signal.SIGINT)
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=60)
         waited = time.monotonic() - asked
     finally:
         child.kill()

@@ -40,7 +40,7 @@ def test_a_schedule_fires_its_workflow_with_the_time_it_is_for(
 ) -> None:
     schedule = runner.register_cron_workflow("tick", "* * * * * *", "Europe/Zurich")
 
-    assert fired.acquire(timeout=20)
+    assert fired.acquire(timeout=60)
     history = runner.get_cron_execution_history(schedule)
     assert {entry["schedule_id"] for entry in history} == {schedule}
     assert datetime.fromisoformat(history[-1]["scheduled_time"]).microsecond == 0
@@ -129,8 +129,8 @@ def test_stats_count_what_ran_since(runner: cloaca.DefaultRunner, fired: threadi
         "success_rate": 0.0,
     }
     runner.register_cron_workflow("tick", "* * * * * *", "UTC")
-    assert fired.acquire(timeout=20)
-    assert fired.acquire(timeout=20)
+    assert fired.acquire(timeout=60)
+    assert fired.acquire(timeout=60)
 
     stats = runner.get_cron_execution_stats("2026-01-01T00:00:00")
     assert stats["total_executions"] >= 2
@@ -147,7 +147,7 @@ def test_two_runners_on_one_database_fire_each_time_once(lasting: str, fired: th
     ):
         schedule = one.register_cron_workflow("tick", "* * * * * *", "UTC")
         for _ in range(3):
-            assert fired.acquire(timeout=20)
+            assert fired.acquire(timeout=60)
         other.delete_cron_schedule(schedule)
 
     with cloaca.DefaultRunner(lasting) as reader:

@@ -31,7 +31,7 @@ class Workflow:
             def only(context: Any) -> None:
                 self.contexts.append(context.to_dict())
                 self.ran.release()
-                assert self.go_on.wait(30)
+                assert self.go_on.wait(60)
 
 
 def test_a_trigger_is_polled_and_fires_with_its_context(url: str) -> None:
@@ -42,8 +42,8 @@ def test_a_trigger_is_polled_and_fires_with_its_context(url: str) -> None:
         return cloaca.TriggerResult.fire({"file": "a.csv"})
 
     with cloaca.DefaultRunner(url) as runner:
-        assert workflow.ran.acquire(timeout=20)
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
+        assert workflow.ran.acquire(timeout=60)
         shown = runner.get_trigger_schedule("inbox")
         fires = runner.get_trigger_execution_history("inbox", None, None)
         assert runner.get_trigger_execution_history("inbox", 1, 1) == fires[1:2] or len(fires) > 2
@@ -67,7 +67,7 @@ def test_a_trigger_that_is_defined_later_is_polled_too() -> None:
         async def late() -> Any:
             return cloaca.TriggerResult.fire()
 
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
 
 
 def test_runs_of_one_trigger_never_overlap_unless_it_allows_it() -> None:
@@ -87,12 +87,12 @@ def test_runs_of_one_trigger_never_overlap_unless_it_allows_it() -> None:
         return cloaca.TriggerResult.fire()
 
     with cloaca.DefaultRunner(":memory:"):
-        assert workflow.ran.acquire(timeout=20)
-        while other.ran.acquire(timeout=20) and len(beat) < 5:  # time passes in which it would have been polled
+        assert workflow.ran.acquire(timeout=60)
+        while other.ran.acquire(timeout=60) and len(beat) < 5:  # time passes in which it would have been polled
             pass
         assert len(workflow.contexts) == 1
         workflow.go_on.set()
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
 
 
 def test_a_trigger_that_hangs_delays_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,8 +109,8 @@ def test_a_trigger_that_hangs_delays_no_other(caplog: pytest.LogCaptureFixture) 
         return cloaca.TriggerResult.fire() if hanging.is_set() else cloaca.TriggerResult.skip()
 
     with cloaca.DefaultRunner(":memory:"):
-        assert workflow.ran.acquire(timeout=20)
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
+        assert workflow.ran.acquire(timeout=60)
         over.set()
 
 
@@ -125,7 +125,7 @@ def test_a_poll_that_fails_is_told_and_does_not_end_the_polling(caplog: pytest.L
         return cloaca.TriggerResult.fire()
 
     with caplog.at_level(logging.WARNING, "cloaca"), cloaca.DefaultRunner(":memory:"):
-        assert workflow.ran.acquire(timeout=20)
+        assert workflow.ran.acquire(timeout=60)
 
     assert "trigger flaky: poll failed: TriggerResultError: the function returned str 'fire!'" in caplog.text
 
@@ -151,7 +151,7 @@ def test_a_trigger_that_is_switched_off_is_not_polled_and_stays_off(lasting: str
         assert not shown["enabled"]
         runner.set_trigger_enabled("inbox", True)
         assert len(runner.list_trigger_schedules(True, None, None)) == 2
-        assert beats.ran.acquire(timeout=20)
+        assert beats.ran.acquire(timeout=60)
     assert calls == []
     assert workflow.contexts == []
 
@@ -175,7 +175,7 @@ def test_a_key_fires_once_over_all_polls_and_runners(lasting: str) -> None:
     for _ in range(2):
         with cloaca.DefaultRunner(lasting):
             for _ in range(2):
-                assert polls.acquire(timeout=20)
+                assert polls.acquire(timeout=60)
 
     assert sorted(context["file"] for context in workflow.contexts) == ["a", "b"]
 
@@ -198,7 +198,7 @@ class InTurn:
                     self.most = max(self.most, self._now)
                     self.numbers.append(context["number"])
                 self.started.release()
-                assert self.end.acquire(timeout=20)
+                assert self.end.acquire(timeout=60)
                 with self._lock:
                     self._now -= 1
                 self.ended.release()
@@ -230,13 +230,13 @@ async def test_several_fires_of_one_poll_run_one_after_the_other_in_their_order(
         return cloaca.TriggerResult.fire()
 
     with cloaca.DefaultRunner.with_config(lasting, cloaca.DefaultRunnerConfig(max_concurrent_tasks=8)):
-        assert workflow.started.acquire(timeout=20)
+        assert workflow.started.acquire(timeout=60)
         for _ in range(3):  # time passes in which the others would have started
-            assert other.ran.acquire(timeout=20)
+            assert other.ran.acquire(timeout=60)
         assert workflow.numbers == [0]
         for _ in range(4):
             workflow.end.release()
-            assert workflow.ended.acquire(timeout=20)
+            assert workflow.ended.acquire(timeout=60)
 
     assert (workflow.numbers, workflow.most) == ([0, 1, 2, 3], 1)
 
@@ -252,7 +252,7 @@ def test_several_fires_of_one_poll_run_at_the_same_time_where_the_trigger_allows
 
     with cloaca.DefaultRunner(":memory:"):
         for _ in range(3):
-            assert workflow.started.acquire(timeout=20)
+            assert workflow.started.acquire(timeout=60)
         workflow.end.release(3)
 
     assert (sorted(workflow.numbers), workflow.most) == ([0, 1, 2], 3)
@@ -285,9 +285,9 @@ with cloaca.DefaultRunner(sys.argv[1]):
 
     with cloaca.DefaultRunner(lasting):
         for _ in range(3):
-            assert workflow.started.acquire(timeout=20)
+            assert workflow.started.acquire(timeout=60)
             workflow.end.release()
-            assert workflow.ended.acquire(timeout=20)
+            assert workflow.ended.acquire(timeout=60)
 
     assert (workflow.numbers, workflow.most) == ([0, 1, 2], 1)
 
@@ -313,9 +313,9 @@ async def test_what_stands_after_a_yield_runs_once_the_run_is_in_the_store(lasti
 
     cloaca.trigger(workflow="ingest", name="inbox", poll_interval="1s")(inbox_async if is_async else inbox)
     with cloaca.DefaultRunner(lasting):
-        assert through.wait(20)
+        assert through.wait(60)
         for _ in range(3):
-            assert workflow.ran.acquire(timeout=20)
+            assert workflow.ran.acquire(timeout=60)
 
     assert stored[:3] == [1, 2, 3]
     assert [context["number"] for context in workflow.contexts] == [0, 1, 2]
@@ -333,7 +333,7 @@ def test_a_generator_runs_in_one_thread_from_its_first_line_to_its_last() -> Non
         done.set()
 
     with cloaca.DefaultRunner(":memory:"):
-        assert done.wait(20)
+        assert done.wait(60)
 
     assert threads[0] is threads[1]
 
@@ -358,7 +358,7 @@ def test_a_generator_whose_fire_is_not_taken_does_not_go_on(caplog: pytest.LogCa
 
     cloaca.trigger(workflow="ingest", name="inbox", poll_interval="1s")(inbox_async if is_async else inbox)
     with caplog.at_level(logging.WARNING, "cloaca"), cloaca.DefaultRunner(":memory:"):
-        assert closed.wait(20)
+        assert closed.wait(60)
 
     assert after == []
     assert workflow.contexts == []
