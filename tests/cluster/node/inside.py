@@ -92,8 +92,8 @@ class Node:
     def __init__(self, plane: ControlPlane, folder: Path, cgroup: str) -> None:
         self.plane, self.folder, self.cgroup = plane, folder, cgroup
 
-    def start(self, programs: dict[str, Path]) -> None:
-        """Everything, in order; the node is Ready when this returns."""
+    def start(self, programs: dict[str, Path], archives: list[Path]) -> None:
+        """Everything, in order, with the images in ``archives``; the node is Ready when this returns."""
         self.plane.commands |= {
             "kube-scheduler": [str(programs["kube-scheduler"]), self._as("scheduler"), *FAST],
             "containerd": ["containerd", f"--config={self._containerd()}", "--log-level=warn"],
@@ -109,7 +109,7 @@ class Node:
         for name in ("containerd", "kube-scheduler", "kube-proxy"):
             self.plane.start(name)
         self._until("containerd", "ctr", "version")
-        for archive in (images.pause(), images.image()):
+        for archive in archives:
             _run("ctr", "--namespace=k8s.io", "images", "import", str(archive))
         self.plane.start("kubelet")
         kubectl = (str(programs["kubectl"]), f"--kubeconfig={self.plane.kubeconfig}")
@@ -232,7 +232,7 @@ state = "/run/containerd"
         return path
 
 
-def work(folder: Path, cgroup: str, programs: dict[str, Path]) -> None:
+def work(folder: Path, cgroup: str, programs: dict[str, Path], archives: list[Path]) -> None:
     """Bring the node up, say so, and obey: ``stop NAME`` and ``start NAME``, one a line, each answered by a line."""
     prepare(folder)
     make_cgroup(cgroup)
@@ -244,7 +244,7 @@ def work(folder: Path, cgroup: str, programs: dict[str, Path]) -> None:
         "--kubelet-preferred-address-types=InternalIP",
     )
     with control_plane(programs, folder, ADDRESS, flags) as plane:
-        Node(plane, folder, cgroup).start(programs)
+        Node(plane, folder, cgroup).start(programs, archives)
         print("ready", flush=True)
         orders = {"stop": plane.stop, "start": plane.start}
         for line in sys.stdin:
@@ -253,13 +253,15 @@ def work(folder: Path, cgroup: str, programs: dict[str, Path]) -> None:
             print("done", flush=True)
 
 
-def main(folder: Path, cgroup: str, programs: dict[str, Path]) -> int:
-    """As process 1: let a child work, and clear up after everybody."""
+def main(folder: Path, cgroup: str, files: list[Path]) -> int:
+    """As process 1: let a child work, and clear up after everybody. ``files``: programs, and archives of images."""
+    archives = [path for path in files if path.suffix == ".tar"]
+    programs = {path.name: path for path in files if path not in archives}
     worker = os.fork()
     if worker == 0:
         os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
         try:
-            work(folder, cgroup, programs)
+            work(folder, cgroup, programs, archives)
         except Exception as error:  # whatever it is, who waits outside has to read it
             print(f"failed {error!r}", file=sys.stderr, flush=True)
             os._exit(1)
@@ -287,4 +289,4 @@ def _run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], {path.name: path for path in map(Path, sys.argv[3:])}))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], [Path(argument) for argument in sys.argv[3:]]))

@@ -48,12 +48,18 @@ def real_node(folder: Path) -> Iterator[Node]:
     """A fresh one, with its logs in ``folder``; nothing of it is left at the end. Raises Unavailable, NotReady."""
     machine.require()
     programs = binaries.find(*binaries.CONTROL_PLANE, *binaries.NODE)
-    for make in (images.pause, images.image):
-        make()
+    archives = (images.pause(), images.image())
     remove_leftovers()
     cgroup = f"{CGROUP}{os.getpid()}-{os.urandom(3).hex()}"
     command = ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc"]
-    command += [sys.executable, "-m", "cluster.node.inside", str(folder), cgroup, *map(str, programs.values())]
+    command += [
+        sys.executable,
+        "-m",
+        "cluster.node.inside",
+        str(folder),
+        cgroup,
+        *map(str, (*programs.values(), *archives)),
+    ]
     with (folder / "node.log").open("ab") as log:
         process = subprocess.Popen(
             command,
