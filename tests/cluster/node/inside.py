@@ -68,6 +68,9 @@ def make_cgroup(name: str) -> None:
             with suppress(OSError):  # what is on already, and what this kernel does not hand down
                 (hierarchy / "cgroup.subtree_control").write_text(on)
         ours.mkdir(exist_ok=True)
+        for share, value in (("cpu.shares", "20480"), ("cpu.weight", "2000")):
+            if (ours / share).exists():  # all pods together would weigh as much as one process beside them
+                (ours / share).write_text(value)
         for given in ("cpuset.cpus", "cpuset.mems"):  # empty in a new one, which then takes no process
             if (ours / given).exists() and not (ours / given).read_text().strip():
                 (ours / given).write_text((hierarchy / given).read_text())
