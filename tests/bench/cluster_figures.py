@@ -196,10 +196,10 @@ class Operator:
             process.kill()
             process.wait()
 
-    def quiet_at(self) -> float:
-        """The time (of the clock) of its last request, once it has asked for nothing for a while."""
+    def quiet_at(self, since: float) -> float:
+        """The time (of the clock) of its last request ``since`` then, once it has asked for nothing for a while."""
         last = 0.0
-        while last == 0.0 or time.time() - last < QUIET:
+        while last <= since or time.time() - last < QUIET:
             time.sleep(1.0)
             last = self._last_request()
         return last
@@ -249,8 +249,9 @@ async def _at_once(plane: ControlPlane) -> dict[str, float]:
         await store.delete(owner.ref)
         while await _count(api, path):
             await asyncio.sleep(0.5)
+        started = time.time()
         with operator.running():
-            operator.quiet_at()
+            operator.quiet_at(started)
             began = time.monotonic()
             await _all(_run(store, f"run-{number}", package, finished=False) for number in range(AT_ONCE))
             created = time.monotonic() - began
@@ -281,13 +282,13 @@ async def _many(plane: ControlPlane) -> dict[str, float]:
     try:
         packages = await _all(_package(store, f"p{number}", "many", data, names) for number in range(PACKAGES))
         await _all(_run(store, f"{p.name}-{n}", p, finished=True) for p in packages for n in range(RUNS_EACH))
+        began_at = time.time()
         with operator.running():
-            began = time.monotonic()
-            while time.monotonic() - began < SETTLING:
-                operator.quiet_at()
+            while time.time() - began_at < SETTLING:
+                operator.quiet_at(began_at)
         began_at = time.time()
         with operator.running() as process:
-            quiet = operator.quiet_at() - began_at
+            quiet = operator.quiet_at(began_at) - began_at
             memory = _memory(process.pid)
     finally:
         await store.close()
