@@ -49,7 +49,8 @@ STARTED = [CALL, line("fire"), line("start", task="a"), line("end", task="a"), l
 CASES = {
     "all is well": (FIRED, []),
     "a killed task starts again": ([*STARTED, line("start", task="b"), line("end", task="b")], []),
-    "a key is lost": ([CALL, line("fire")], ["fire t/0 was lost"]),
+    "a key is lost": ([CALL, line("fire"), CALL], ["fire t/0 was lost"]),
+    "a key dies with its process, and nobody finds it again": ([CALL, line("fire")], []),
     "a fire without a key dies with its process": ([CALL, line("fire", keyed=False)], []),
     "a fire without a key is lost, and its process lives": (
         [CALL, line("fire", keyed=False), CALL],

@@ -49,7 +49,7 @@ class Storm:
         return (
             f"{self.seconds:,.0f} s from seed {self.seed}: {sum(self.kills.values())} kills ({kills}); "
             f"{verdict.fires:,} fires, {verdict.runs:,} runs, {verdict.resumed} of them resumed; {verdict.forgotten} "
-            f"fires without a key died with the process that made them; {len(self.broken)} promises broken, "
+            f"fires died with the process that made them and were not made again; {len(self.broken)} promises broken, "
             f"integrity_check: {self.integrity}."
         )
 

@@ -20,7 +20,7 @@ class Verdict:
     fires: int
     runs: int
     resumed: int  # runs in which a task was started more than once
-    forgotten: int  # fires without a key whose process died before it was called again: they may be lost
+    forgotten: int  # fires whose process died before it was called again, and that nobody made again: they may be lost
     broken: tuple[str, ...]
 
 
@@ -55,7 +55,7 @@ def judge(
         if made:
             continue
         last = saying[-1]
-        if last["keyed"] or last_call[last["process"], last["trigger"]] > numbers[id(last)]:
+        if last_call[last["process"], last["trigger"]] > numbers[id(last)]:
             broken.append(f"fire {fire} was lost")
         else:
             forgotten += 1
