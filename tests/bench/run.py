@@ -139,7 +139,7 @@ def table(figures: dict[str, float]) -> Iterable[str]:
 def _measured(figure: Figure, value: float | None) -> str:
     if value is None:
         return "not measured"
-    text = f"{value:.4g} {figure.unit}"
+    text = f"{value:.4g} {figure.unit}".rstrip()
     if figure.limit is None:
         return text
     kept = value >= figure.limit if figure.more_is_better else value <= figure.limit
@@ -157,7 +157,7 @@ def rest(figures: dict[str, float]) -> Iterable[str]:
 
 
 def _shown(value: float | None, prefix: str, unit: str) -> str:
-    return "" if value is None else f"{prefix}{value:,g} {unit}"
+    return "" if value is None else f"{prefix}{value:,g} {unit}".rstrip()
 
 
 def local_half() -> list[str]:
