@@ -281,6 +281,8 @@ def main(folder: Path, cgroup: str, files: list[Path]) -> int:
         while True:
             os.wait()
     remove_cgroup(cgroup)
+    for place in ("/var/lib", "/run"):  # what is mounted below cannot be removed
+        subprocess.run(["umount", "--recursive", "--lazy", place], capture_output=True, check=False)
     shutil.rmtree(folder / "data", ignore_errors=True)
     return status
 
