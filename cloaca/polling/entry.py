@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from cloaca.polling.ledger import FiredKeys
+from cloaca.polling.repeats import Repeats
 from cloaca.polling.tick import fired_by
 from cloaca.resources.names import tick_run_name
 from cloaca.resources.run import WorkflowRun
@@ -20,6 +21,7 @@ class Entry:
     status: TriggerStatus  # with our half ahead of the store's by what is not written yet
     fired: FiredKeys  # a stale view does no harm: the operator looks again before it starts a run
     active: set[str] = field(default_factory=set)  # unfinished runs
+    repeats: Repeats = field(default_factory=Repeats)
     unwritten: list[Tick] = field(default_factory=list)
     written_at: float = float("-inf")
     timer: asyncio.TimerHandle | None = None

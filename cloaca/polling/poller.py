@@ -140,6 +140,8 @@ class Poller:
         if package is not None:
             self._defaults = package.spec.runs
         believed = {name: set(entry.active) for name, entry in self._entries.items()}
+        for entry in self._entries.values():
+            entry.repeats.clear()
         runs = await self._store.list(WorkflowRun, self._namespace)
         triggers = await self._store.list(Trigger, self._namespace)
         for trigger in triggers:
@@ -198,6 +200,8 @@ class Poller:
     def _saw_run(self, name: str, run: WorkflowRun | None) -> None:
         if run is None or run.status.phase.finished:
             for entry in self._entries.values():
+                if run is None:
+                    entry.repeats.forget(name)
                 if name in entry.active:
                     entry.active.discard(name)
                     self._unblock(entry)
@@ -381,12 +385,17 @@ class Poller:
 
     async def _new(self, entry: Entry, fires: tuple[Fire, ...], duplicates: list[str]) -> tuple[Fire, ...]:
         """The fires without those that are known to have fired before, whose runs are added to ``duplicates``."""
-        await entry.fired.refresh()
+        mark, uid = entry.repeats.mark, entry.trigger.metadata.uid
+        names = ["" if fire.key is None else keyed_run_name(entry.name, uid, fire.key) for fire in fires]
+        if any(fire.key is not None and name not in entry.repeats for fire, name in zip(fires, names, strict=True)):
+            await entry.fired.refresh()
         new, repeated = [], []
-        for fire in fires:
-            name = "" if fire.key is None else keyed_run_name(entry.name, entry.trigger.metadata.uid, fire.key)
-            if fire.key is not None and (fire.key in entry.fired or await self._is_there(entry, name, fire.key)):
+        for fire, name in zip(fires, names, strict=True):
+            if fire.key is None:
+                new.append(fire)
+            elif name in entry.repeats or fire.key in entry.fired or await self._is_there(entry, name, fire.key):
                 repeated.append(name)
+                entry.repeats.add(name, mark)
             else:
                 new.append(fire)
         duplicates.extend(repeated)

@@ -12,6 +12,7 @@ from daemon_process import Daemon
 
 from cloaca.resources import ObjectMeta, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.trigger import PackageReference, TickOutcome
+from cloaca.store import open_store
 
 ONE = {"n": 1}
 TWO = {"n": 2}
@@ -89,6 +90,17 @@ async def test_a_key_fires_once_in_a_generator_too(daemon: Daemon, word: str) ->
     runs = await daemon.runs(all_finished)
     assert sorted(run.spec.key or "" for run in runs) == ["a", "a/b ü"]
     assert trigger.status.consecutive_errors == 0
+
+
+async def test_a_key_fires_again_once_its_run_was_deleted(daemon: Daemon) -> None:
+    await deploy(daemon, "def form(): return cloaca.TriggerResult.fire({}, key='a')", poll_interval="100ms")
+    (first,) = await daemon.runs(lambda runs: len(runs) == 1 and all_finished(runs))
+    await daemon.trigger("demo-form", lambda it: it.status.ticks[0].outcome is TickOutcome.DEDUPLICATED)
+    store = await open_store(daemon.store)
+    await store.delete(first.ref, first.metadata.uid)
+    await store.close()
+    (second,) = await daemon.runs(lambda runs: len(runs) == 1 and runs[0].metadata.uid != first.metadata.uid)
+    assert second.name == first.name
 
 
 @pytest.mark.parametrize("word", ["def", "async def"])
