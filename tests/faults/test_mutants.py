@@ -104,7 +104,7 @@ def fence_skipped(patch: pytest.MonkeyPatch) -> None:
         try:
             return real(self, status)
         except RunLost:
-            self._run = self._store.get_here(WorkflowRun, self._run.name, self._run.metadata.namespace)
+            self._see(self._store.get_here(WorkflowRun, self._run.name, self._run.metadata.namespace))
             return False
 
     patch.setattr(StoreJournal, "_is_there", is_there)

@@ -31,7 +31,7 @@ def test_the_other_interpreter_is_measured_and_never_becomes_our_environment(tmp
     for file in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / file, tmp_path)
     would = subprocess.run(
-        ["make", "--dry-run", "bench-peer", f"PYTHON={python}"],
+        ["make", "--dry-run", "--no-print-directory", "bench-peer", f"PYTHON={python}"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
