@@ -102,7 +102,7 @@ class StoreJournal:
         seen = self._store.get_here(WorkflowRun, mine.name, mine.metadata.namespace)
         if seen is None or seen.metadata.uid != mine.metadata.uid:
             raise RunLost(f"run {mine.name!r} was deleted while it ran")
-        if seen.status == (status.status if status.text is None else RunStatus.model_validate_json(status.text)):
+        if seen.status == status.status:
             self._see(seen)
             return True
         if seen.status.phase.finished:

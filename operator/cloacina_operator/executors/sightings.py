@@ -24,7 +24,7 @@ from cloaca.store.kubernetes.feed import key_of
 from cloacina_operator.core.manifests import Component
 from cloacina_operator.core.runs import Execution
 from cloacina_operator.core.trouble import execution_of
-from cloacina_operator.executors.watched import Object, Watched, owner_uid, uid_of
+from cloacina_operator.executors.watched import Object, Watched, owner_uid, together, uid_of
 
 TEMPLATE_ANNOTATION = "cloacina.io/template"  # hash of a Deployment as we want it: equal means nothing to write
 
@@ -59,13 +59,7 @@ class Sightings:
 
     async def run(self) -> None:
         """Follow the cluster until cancelled."""
-        following = [asyncio.ensure_future(watched.run()) for watched in self._all]
-        try:
-            await asyncio.gather(*following)
-        finally:
-            for task in following:
-                task.cancel()
-            await asyncio.wait(following)
+        await together(watched.run() for watched in self._all)
 
     async def listed(self) -> None:
         """Return when everything was seen once: before that, what is not known may still be there."""

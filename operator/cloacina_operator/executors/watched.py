@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cloaca.store.kubernetes.api import Api
@@ -46,13 +46,7 @@ class Watched:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        following = [asyncio.ensure_future(reflector.run()) for reflector in self._reflectors]
-        try:
-            await asyncio.gather(*following)
-        finally:
-            for task in following:
-                task.cancel()
-            await asyncio.wait(following)
+        await together(reflector.run() for reflector in self._reflectors)
 
     def saw(self, obj: Object) -> None:
         """The answer to a write of our own, which the watch tells of later."""
@@ -96,3 +90,14 @@ def owner_uid(obj: Object) -> str | None:
         if owner.get("controller"):
             return str(owner["uid"])
     return None
+
+
+async def together(parts: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all of ``parts`` until cancelled, or until one of them raises; none is left behind."""
+    running = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
