@@ -20,7 +20,7 @@ from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.tick import fired_by
-from cloaca.polling.workers import WORKER_MEMORY, PollFailed, StartWorker, Workers
+from cloaca.polling.workers import WORKER_MEMORY, PollFailed, PollInterrupted, Publish, StartWorker, Workers
 from cloaca.resources.names import keyed_run_name
 from cloaca.resources.package import CloacinaPackage, RunDefaults
 from cloaca.resources.run import TriggerReference, WorkflowRun
@@ -294,17 +294,9 @@ class Poller:
             self._observer.ticked(self._package, ended, fires=len(submitted), duplicates=len(duplicates))
 
         try:
-            if entry.status.pending is not None:
-                await self._finish(entry, entry.status.pending, submitted, duplicates)
             error = None
             try:
-                ended = await self._workers.poll(
-                    entry.trigger.spec.name,
-                    effective.config,
-                    entry.status.state,
-                    parse_duration(effective.timeout),
-                    publish,
-                )
+                ended = await self._call(entry, effective, publish, submitted, duplicates)
             except PollFailed as stopped:
                 error = str(stopped)
             else:
@@ -333,6 +325,25 @@ class Poller:
             entry.polling = None
             if self._entries.get(entry.name) is entry:
                 self._plan(entry)
+
+    async def _call(
+        self,
+        entry: Entry,
+        effective: EffectiveSettings,
+        publish: Publish,
+        submitted: list[str],
+        duplicates: list[str],
+    ) -> Ended:
+        """Call the function, once all that it fired before has its runs."""
+        timeout = parse_duration(effective.timeout)
+        while True:
+            if entry.status.pending is not None:
+                await self._finish(entry, entry.status.pending, submitted, duplicates)
+            state = entry.status.state
+            try:
+                return await self._workers.poll(entry.trigger.spec.name, effective.config, state, timeout, publish)
+            except PollInterrupted as interrupted:
+                log.info("trigger %s: %s; it is called again", entry.name, interrupted)
 
     async def _failed(self, entry: Entry, failed: Tick, error: str) -> None:
         log.warning("trigger %s: poll failed: %s", entry.name, error.splitlines()[0] if error else "")

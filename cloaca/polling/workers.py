@@ -46,6 +46,13 @@ class PollFailed(Exception):
     """The function gave no answer: it took too long, or took its process down. The message says which."""
 
 
+class PollInterrupted(Exception):
+    """The process was taken down while several functions ran in it: make the poll again, from the state as it is now.
+
+    What the function had yielded before is not taken back by that: a state from before it would fire it again.
+    """
+
+
 class _WorkerDied(Exception):
     """The process went away while it was called. ``alone``: nothing else was being called in it."""
 
@@ -74,25 +81,23 @@ class Workers:
         """Call the function of ``trigger`` once. ``publish`` is awaited for what a generator yields, then it goes on.
 
         Raises PollFailed where it takes longer than ``timeout`` seconds (between two yields, for a generator), or takes
-        its process down. A poll that was under way in a process which another function took down is made again.
+        its process down, and PollInterrupted, at most once in a row, where it may have been another that did.
         """
-        while True:
-            link = await self._link(trigger)
-            try:
-                ended = await link.call(trigger, config, state, timeout, publish)
-            except asyncio.TimeoutError:
-                self._isolate(trigger, link)
-                raise PollFailed(f"took longer than its {timeout:g} s and was stopped") from None
-            except _WorkerDied as died:
-                known_offender = trigger in self._own
-                self._isolate(trigger, link)
-                if died.alone or known_offender:
-                    raise PollFailed(f"took its process down: {died}") from None
-                log.info("trigger %s: its worker died (%s) while several functions ran in it; again", trigger, died)
-            else:
-                self._relieve(trigger, link)
-                self._forgive(trigger)
-                return ended
+        link = await self._link(trigger)
+        try:
+            ended = await link.call(trigger, config, state, timeout, publish)
+        except asyncio.TimeoutError:
+            self._isolate(trigger, link)
+            raise PollFailed(f"took longer than its {timeout:g} s and was stopped") from None
+        except _WorkerDied as died:
+            known_offender = trigger in self._own
+            self._isolate(trigger, link)
+            if died.alone or known_offender:
+                raise PollFailed(f"took its process down: {died}") from None
+            raise PollInterrupted(f"its worker died ({died}) while several functions ran in it") from None
+        self._relieve(trigger, link)
+        self._forgive(trigger)
+        return ended
 
     def close(self) -> None:
         """End every worker now."""
