@@ -39,7 +39,6 @@ class Call:
 
     __slots__ = (
         "_arguments",
-        "_check",
         "_coroutine",
         "_function",
         "_loop",
@@ -58,20 +57,18 @@ class Call:
         *,
         is_async: bool,
         loop: asyncio.AbstractEventLoop,
-        tell: Callable[[Ended], None],
+        tell: Callable[[Call, Ended], None],
         over: Callable[[], None],
-        check: Callable[[Any], Any] | None = None,
     ) -> None:
         self._function = function
         self._arguments = arguments
         self._loop = loop
-        self._check = check  # makes of what was returned what counts; raises CloacaError
         self._open = threading.Lock()  # taken once, by whatever ends the call
         self._coroutine: Coroutine[Any, Any, Any] | None = None  # what a function in a thread returned
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self.is_async = is_async
-        self.tell = tell  # gets the end, in whatever thread; called once, unless it is dropped
+        self.tell = tell  # gets this and its end, in whatever thread; called once, unless it is dropped
         self.over = over  # called after ``tell`` where that was not in the thread of ``make``
 
     def limit(self, seconds: float, timers: Timers) -> None:
@@ -79,19 +76,18 @@ class Call:
         self._timer = timers.after(seconds, functools.partial(self._expire, seconds))
 
     def make(self, crew: Crew) -> None:
-        """Call the function in this thread, one of ``crew``'s, and tell how it ended unless it is over by then."""
-        crew.leave()
+        """Call the function in this thread, one of ``crew``'s, and tell how it ended; not if it is over already."""
+        if self._open.locked():
+            return
         try:
-            ended = Ended(self._function(*self._arguments))
+            ended = Ended(crew.call(self._function, self._arguments))
         except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
             ended = Ended(error=_as_exception(error))
-        finally:
-            crew.back()
         if isinstance(ended.value, CoroutineType):  # an async function behind a sync decorator
             self._coroutine = ended.value
             self.start()
         elif self._close():
-            self.tell(self._checked(ended))
+            self.tell(self, ended)
 
     def start(self) -> None:
         """Call the function, an async one, on the loop."""
@@ -118,14 +114,14 @@ class Call:
         except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
             ended = Ended(error=_as_exception(error))
         self._task = None
-        self._end(self._checked(ended))
+        self._end(ended)
 
     def _expire(self, seconds: float) -> None:
         self._end(Ended(error=TaskTimeout(f"it took longer than its {seconds:g} s")))
 
     def _end(self, ended: Ended) -> None:
         if self._close():
-            self.tell(ended)
+            self.tell(self, ended)
             self.over()
 
     def _close(self) -> bool:
@@ -139,21 +135,13 @@ class Call:
                 self._loop.call_soon_threadsafe(self._task.cancel)
         return True
 
-    def _checked(self, ended: Ended) -> Ended:
-        if ended.error is not None or self._check is None:
-            return ended
-        try:
-            return Ended(self._check(ended.value))
-        except Exception as error:  # noqa: BLE001 - a mapping of the user's own may raise whatever it likes
-            return Ended(error=error)
-
 
 async def call(function: Callable[..., Any], *, is_async: bool, crew: Crew) -> Ended:
     """Call ``function``: on the running loop if it is async, else in a thread of ``crew``. Given up when cancelled."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Ended] = loop.create_future()
 
-    def tell(ended: Ended) -> None:
+    def tell(_: Call, ended: Ended) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, outcome, ended)
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 log = logging.getLogger("cloaca.engine")
 
-_BUSY = 2  # more threads at work would only wait for each other: Python runs one at a time, SQLite lets one write
+_BUSY = 1  # more threads at work would only wait for each other: Python runs one at a time, SQLite lets one write
 _MOST = 1_000  # with those that wait for the world in user code
+_BRIEF = 0.001  # seconds of user code, until which another thread is not worth its waking
+_QUIET = 100  # looks in vain, after which a lookout ends
 
 
 class Crew:
-    """Takes jobs; few of its threads work at once. One that calls user code, or waits, is ``away`` meanwhile.
+    """Takes jobs; few of its threads work at once. One that calls user code, or waits, is away meanwhile.
 
-    Threads are started when needed, up to ``most``. They are daemons: one that hangs dies with the process.
+    Who waits is stood in for at once, as is who calls user code where the last call took its time; else a lookout finds
+    within a millisecond that it does. Threads are started when needed, up to ``most``. They are daemons: one that hangs
+    dies with the process.
     """
 
     def __init__(self, most: int = _MOST, *, busy: int = _BUSY, name: str = "cloaca-task") -> None:
@@ -30,6 +37,8 @@ class Crew:
         self._parked: list[threading.Lock] = []  # each held by a thread that waits for it; the last one is the warmest
         self._threads = 0
         self._at_work = 0
+        self._brief = True  # the last call of user code was
+        self._looked_out = False  # a thread is on the lookout
         self._closed = False
 
     def submit(self, job: Callable[[], None]) -> None:
@@ -46,15 +55,30 @@ class Crew:
                         self._jobs.pop()
                         raise
 
-    def leave(self) -> None:
-        """The calling thread, one of these, is away from work: it calls user code, or waits."""
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """What ``function``, user code, returns, called in this thread, one of these, however long it takes."""
         with self._lock:
             self._at_work -= 1
             if self._jobs and self._at_work <= 0:
-                try:
-                    self._call_in()
-                except RuntimeError:  # the system has no more threads: the job waits for one that comes back
-                    return
+                if not self._brief:
+                    self._stand_in()
+                elif not self._looked_out:
+                    self._looked_out = _started(self._look_out, f"{self._name}-lookout")
+        began = time.monotonic()
+        try:
+            return function(*arguments)
+        finally:
+            brief = time.monotonic() - began < _BRIEF
+            with self._lock:
+                self._at_work += 1
+                self._brief = brief
+
+    def leave(self) -> None:
+        """The calling thread, one of these, waits, and so is away from work."""
+        with self._lock:
+            self._at_work -= 1
+            if self._jobs and self._at_work <= 0:
+                self._stand_in()
 
     def back(self) -> None:
         """The calling thread is at work again."""
@@ -69,6 +93,21 @@ class Crew:
             self._at_work += len(parked)
         for thread in parked:
             thread.release()
+
+    def _look_out(self) -> None:
+        """In a thread of its own, until no job has waited for a while: see to it that none waits for who takes long."""
+        quiet = 0
+        while quiet < _QUIET:
+            time.sleep(_BRIEF)
+            with self._lock:
+                quiet = 0 if self._jobs else quiet + 1
+                if self._jobs and self._at_work <= 0:
+                    self._stand_in()
+                self._looked_out = quiet < _QUIET
+
+    def _stand_in(self) -> None:
+        with suppress(RuntimeError):  # the system has no more threads: the jobs wait for one that comes back
+            self._call_in()
 
     def _call_in(self) -> None:
         """One more thread at work. Called with the lock held."""
@@ -101,3 +140,12 @@ class Crew:
             except Exception:  # a fault of the engine: the thread stays for others
                 log.exception("internal error")
             del job  # while this thread is parked, nothing of the last job stays alive
+
+
+def _started(work: Callable[[], None], name: str) -> bool:
+    """Whether there is a thread for ``work`` now."""
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError:  # the system has no more
+        return False
+    return True

@@ -66,8 +66,8 @@ class Stop:
             if self._listener is not None:
                 self._listener()
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` when a stop is requested."""
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Call ``listener`` when a stop is requested; None: nobody."""
         self._listener = listener
 
 
@@ -130,12 +130,12 @@ async def execute(
 
 
 class _Try(NamedTuple):
-    """A try of a task that is under way."""
+    """A try of a task that is under way: its function is called, and then perhaps the callback that hears of it."""
 
     definition: TaskDefinition
     handle: TaskHandle
     context: Context
-    call: Call
+    ended: Ended | None = None  # None: the function is called; else how that ended, which the callback is told
 
 
 class Execution:
@@ -163,7 +163,7 @@ class Execution:
         self._events: deque[Callable[[], None]] = deque()
         self._driving = threading.Lock()  # held by the thread that works through the events; what follows is its alone
         self._driver: int | None = None
-        self._tries: dict[str, _Try] = {}
+        self._tries: dict[Call, _Try] = {}
         self._queued: dict[str, Callable[[], None]] = {}  # tasks that wait for a slot, with what they are granted by
         self._retries: dict[str, Timer] = {}
         self._calls: list[Call] = []  # of sync functions, to be made now
@@ -305,24 +305,27 @@ class Execution:
 
     def _end(self, phase: RunPhase) -> None:
         self._record = self._write(phase)
-        self._over = True
-        self._tell_over()
+        self._close()
 
     def _break(self, error: BaseException) -> None:
         """End it here, unrecorded."""
         if self._over:
             return
-        self._over = True
         self._let_go()
         self._forget_news()
         self._error = error
+        self._close()
+
+    def _close(self) -> None:
+        self._over = True
+        self._stop.listen(None)  # else the two would keep each other, and all that belongs to the run
         self._tell_over()
 
     def _let_go(self) -> None:
         """Give up what runs. A sync function cannot be stopped in its thread: its late result is ignored."""
         tries, self._tries = self._tries, {}
-        for attempt in tries.values():
-            attempt.call.drop()
+        for call, attempt in tries.items():
+            call.drop()
             attempt.handle.close()
         queued, self._queued = self._queued, {}
         for granted in queued.values():
@@ -354,36 +357,42 @@ class Execution:
             handle = self._handle(task)
             self._news = True
         context = Context._holding(self._progress.input_of(task))
-        call = Call(
-            definition.function,
-            (context, handle) if definition.takes_handle else (context,),
-            is_async=definition.is_async,
-            loop=self._workshop.loop,
-            check=functools.partial(checked_result, given=context, limit=self._workshop.context_limit),
-            tell=functools.partial(self._told, task, self._tried),
-            over=self._wake,
-        )
-        self._tries[task] = _Try(definition, handle, context, call)
-        self._launch(call, definition.timeout_seconds or self._workshop.task_timeout)
+        arguments = (context, handle) if definition.takes_handle else (context,)
+        timeout = definition.timeout_seconds or self._workshop.task_timeout
+        self._call(_Try(definition, handle, context), definition.function, arguments, definition.is_async, timeout)
 
-    def _launch(self, call: Call, timeout: float | None) -> None:
+    def _call(
+        self,
+        attempt: _Try,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        is_async: bool,
+        timeout: float | None,
+    ) -> None:
+        call = Call(function, arguments, is_async=is_async, loop=self._workshop.loop, tell=self._told, over=self._wake)
+        self._tries[call] = attempt
         if timeout is not None:
             call.limit(timeout, self._workshop.timers)
-        if call.is_async:
+        if is_async:
             call.start()
         else:
             self._calls.append(call)
 
-    def _told(self, task: str, then: Callable[[_Try, Ended], None], ended: Ended) -> None:
-        """A call of a task's try has ended; in whatever thread."""
-        self._events.append(functools.partial(self._if_wanted, self._tries.get(task), then, ended))
+    def _told(self, call: Call, ended: Ended) -> None:
+        """A call has ended; in whatever thread."""
+        self._events.append(functools.partial(self._heard, call, ended))
 
     def _wake(self) -> None:
         self._workshop.crew.submit(self._go)
 
-    def _if_wanted(self, attempt: _Try | None, then: Callable[[_Try, Ended], None], ended: Ended) -> None:
-        if attempt is not None and self._tries.get(attempt.definition.id) is attempt:
-            then(attempt, ended)
+    def _heard(self, call: Call, ended: Ended) -> None:
+        attempt = self._tries.pop(call, None)
+        if attempt is None:
+            return  # the run let go of it
+        if attempt.ended is None:
+            self._tried(attempt, ended)
+        else:
+            self._called_back(attempt, attempt.ended, ended)
 
     def _granted(self, definition: TaskDefinition) -> None:
         if self._queued.pop(definition.id, None) is None:
@@ -395,6 +404,7 @@ class Execution:
     def _tried(self, attempt: _Try, ended: Ended) -> None:
         """The function returned, raised or took too long."""
         definition = attempt.definition
+        ended = self._checked(attempt, ended)
         delay = self._delay(definition, ended)
         if ended.error is not None and delay is not None:
             self._try_again(attempt, ended.error, delay)
@@ -405,6 +415,15 @@ class Execution:
         else:
             self._settle(attempt, ended)
 
+    def _checked(self, attempt: _Try, ended: Ended) -> Ended:
+        """With the context that counts in the place of what was returned."""
+        if ended.error is not None:
+            return ended
+        try:
+            return Ended(checked_result(ended.value, attempt.context, self._workshop.context_limit))
+        except Exception as error:  # noqa: BLE001 - a mapping of the user's own may raise whatever it likes
+            return Ended(error=error)
+
     def _delay(self, definition: TaskDefinition, ended: Ended) -> float | None:
         """Seconds until the next try; None: that was the last one."""
         if ended.error is None:
@@ -414,7 +433,6 @@ class Execution:
 
     def _try_again(self, attempt: _Try, error: Exception, delay: float) -> None:
         task = attempt.definition.id
-        del self._tries[task]
         attempt.handle.close()
         self._progress.retrying(task, f"retrying in {delay:.1f} s: {describe(error)}")
         self._news = True
@@ -427,19 +445,10 @@ class Execution:
 
     def _call_back(self, attempt: _Try, ended: Ended, callback: Callable[..., Any], *news: Any) -> None:
         """Tell the task's own callback, within the try's slot."""
-        task = attempt.definition.id
-        call = Call(
-            callback,
-            (task, *news),
-            is_async=False,
-            loop=self._workshop.loop,
-            tell=functools.partial(self._told, task, functools.partial(self._called_back, ended)),
-            over=self._wake,
-        )
-        self._tries[task] = _Try(attempt.definition, attempt.handle, attempt.context, call)
-        self._launch(call, self._workshop.task_timeout)
+        arguments = (attempt.definition.id, *news)
+        self._call(attempt._replace(ended=ended), callback, arguments, False, self._workshop.task_timeout)
 
-    def _called_back(self, ended: Ended, attempt: _Try, answer: Ended) -> None:
+    def _called_back(self, attempt: _Try, ended: Ended, answer: Ended) -> None:
         if answer.error is not None:  # which fails nothing
             definition = attempt.definition
             callback = definition.on_success if ended.error is None else definition.on_failure
@@ -450,7 +459,6 @@ class Execution:
     def _settle(self, attempt: _Try, ended: Ended) -> None:
         """The task has ended."""
         task = attempt.definition.id
-        del self._tries[task]
         attempt.handle.close()
         if ended.error is None:
             self._progress.completed(task, ended.value, _now())

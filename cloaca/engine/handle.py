@@ -154,8 +154,10 @@ class TaskHandle:
         """The try has ended: give the slot back if it is held. A function that still waits in its thread wakes up."""
         with _account:
             self._ended = True
+            held, self._held = self._held, False
             wake = self._wake
-        self._let_go()
+        if held:
+            self._slots.give()
         if wake is not None:
             wake()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import sleep
 
@@ -67,21 +66,21 @@ class StoreJournal:
         if record.text is None:
             record = Plain(record.status)
         if self._created:
-            self._patiently(functools.partial(self._write, record))
+            self._write_patiently(record)
         else:
             self._run = self._store.create_here(self._run, record)
             self._version = self._run.metadata.resource_version
             self._created = True
         self._last = record.text or record.status
 
-    def _patiently(self, write: Callable[[], None]) -> None:
+    def _write_patiently(self, status: Status) -> None:
         for seconds in self._patience:
             try:
-                return write()
+                return self._write(status)
             except StoreUnavailable as error:
                 log.warning("run %s: the store is away, its progress is kept: %s", self._run.name, error)
             sleep(seconds)
-        return write()
+        return self._write(status)
 
     def _write(self, status: Status) -> None:
         while True:

@@ -12,7 +12,7 @@ from cloaca.authoring.workflow import Workflow
 class Plan:
     """What follows from the dependencies of tasks alone. Never changes."""
 
-    __slots__ = ("dependencies", "dependents", "leaves", "needs", "order")
+    __slots__ = ("dependencies", "dependents", "leaves", "needs", "order", "roots", "uses")
 
     def __init__(self, dependencies: Mapping[str, Sequence[str]]) -> None:
         self.dependencies = {task: tuple(dict.fromkeys(needs)) for task, needs in dependencies.items()}
@@ -20,6 +20,8 @@ class Plan:
         self.leaves = graph.leaves(dependencies)  # what nothing depends on
         self.order = graph.topological_order(dependencies)
         self.needs = {task: len(needs) for task, needs in self.dependencies.items()}
+        self.uses = {task: len(dependents) for task, dependents in self.dependents.items()}
+        self.roots = graph.roots(dependencies)
 
 
 _PLANS: WeakKeyDictionary[Workflow, Plan] = WeakKeyDictionary()

@@ -32,10 +32,10 @@ class Progress:
         self._tasks = {task: TaskRecord(task) for task in plan.order}
         self._contexts: dict[str, Kept] = {}  # of completed tasks that are still needed
         self._waiting = dict(plan.needs)
-        self._unneeded = {task: len(dependents) for task, dependents in plan.dependents.items()}
+        self._unneeded = dict(plan.uses)
         self._unfinished = len(plan.order)
         self._failure: tuple[str, str | None] | None = None  # message and traceback of the first failed task
-        self._ready: list[str] = [task for task, count in self._waiting.items() if count == 0]
+        self._ready = list(plan.roots)
         if recorded.tasks:
             self._restore(recorded)
 
@@ -98,8 +98,7 @@ class Progress:
 
     def started(self, task: str, now: datetime) -> None:
         """A try of ``task`` begins."""
-        record = self._tasks[task]
-        record.change(phase=TaskPhase.RUNNING, attempts=record.attempts + 1, started_at=record.started_at or now)
+        self._tasks[task].begin(now)
 
     def retrying(self, task: str, message: str) -> None:
         """A try of ``task`` failed; another one will be made."""
@@ -107,7 +106,7 @@ class Progress:
 
     def completed(self, task: str, context: Kept, now: datetime) -> None:
         """``task`` ended well with ``context``."""
-        self._tasks[task].change(phase=TaskPhase.COMPLETED, finished_at=now, message=None)
+        self._tasks[task].end(TaskPhase.COMPLETED, now)
         self._finish(task)
         if self._unneeded[task] or not self._dependents[task]:
             self._contexts[task] = context
@@ -118,7 +117,7 @@ class Progress:
 
     def gave_up(self, task: str, message: str, traceback: str | None, now: datetime) -> None:
         """``task`` failed for good: what depends on it is skipped, what does not goes on."""
-        self._tasks[task].change(phase=TaskPhase.FAILED, finished_at=now, message=shortened(message, MESSAGE_LIMIT))
+        self._tasks[task].end(TaskPhase.FAILED, now, shortened(message, MESSAGE_LIMIT))
         self._finish(task)
         if self._failure is None:
             self._failure = (
@@ -195,8 +194,7 @@ class Progress:
             dependent = doomed.pop()
             if self._tasks[dependent].phase.finished:
                 continue
-            reason = f"skipped: task {task!r} did not complete"
-            self._tasks[dependent].change(phase=TaskPhase.SKIPPED, finished_at=now, message=reason)
+            self._tasks[dependent].end(TaskPhase.SKIPPED, now, f"skipped: task {task!r} did not complete")
             self._finish(dependent)
             doomed.extend(self._dependents[dependent])
 

@@ -38,8 +38,23 @@ class TaskRecord:
             self.phase, self.attempts, self.message = recorded.phase, recorded.attempts, recorded.message
             self.started_at, self.finished_at = recorded.started_at, recorded.finished_at
 
+    def begin(self, now: datetime) -> None:
+        """A try of it begins."""
+        self.known_text = None
+        self.phase = TaskPhase.RUNNING
+        self.attempts += 1
+        if self.started_at is None:
+            self.started_at = now
+
+    def end(self, phase: TaskPhase, now: datetime | None, message: str | None = None) -> None:
+        """It has ended so; ``message`` says why."""
+        self.known_text = None
+        self.phase = phase
+        self.finished_at = now
+        self.message = message
+
     def change(self, **changes: Any) -> None:
-        """Set attributes."""
+        """Set attributes otherwise."""
         self.known_text = None
         for name, value in changes.items():
             setattr(self, name, value)

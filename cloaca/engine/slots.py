@@ -37,9 +37,9 @@ class Slots:
     def give(self) -> None:
         """Give one back."""
         with self._lock:
-            granted = next(iter(self._waiting), None)
-            if granted is None:
+            if not self._waiting:
                 self._free += 1
                 return
+            granted = next(iter(self._waiting))
             del self._waiting[granted]
         granted()

@@ -52,13 +52,15 @@ async def recover(
     resume: Resume,
     may_resume: Callable[[WorkflowRun], Awaitable[bool]],
     still_wanted: Callable[[], bool],
+    told: set[str],
     *,
     cron_too: bool,
 ) -> None:
     """Take over the runs of dead runners; those whose workflow this program has not stay for one that has it.
 
-    ``may_resume``: whether a run is for this runner to take, beyond that. ``cron_too``: runs of cron schedules as well,
-    whose turn comes at an interval of their own.
+    ``may_resume``: whether a run is for this runner to take, beyond that. ``told``: names of the runs that the log said
+    before to wait for such a program; more are added. ``cron_too``: runs of cron schedules as well, whose turn
+    comes at an interval of their own.
     """
     dead = await presence.dead()
     if not dead:
@@ -69,6 +71,14 @@ async def recover(
         if run.status.pod_name not in dead or run.spec.package_ref is not None:
             continue
         workflow = workflows.get(run.spec.workflow)
+        if workflow is None and run.name not in told:
+            told.add(run.name)
+            log.warning(
+                "run %s of a dead process waits for a program that has its workflow %r: define it in one whose "
+                "DefaultRunner opens this database, or delete the run",
+                run.name,
+                run.spec.workflow,
+            )
         if workflow is None or (SCHEDULE_LABEL in run.metadata.labels and not cron_too):
             left.add(run.status.pod_name)
             continue

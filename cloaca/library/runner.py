@@ -6,8 +6,8 @@ import asyncio
 import concurrent.futures
 import functools
 import logging
+import secrets
 import threading
-import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -149,6 +149,7 @@ class DefaultRunner(ScheduleMethods):
         self._closed = False
         self._active: set[concurrent.futures.Future[Any]] = set()
         self._executing: set[_Ending] = set()
+        self._patterns: dict[str, WorkflowRun] = {}  # workflow → what all its runs have in common
         self._crew = Crew()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="cloaca-runner", daemon=True)
@@ -228,14 +229,7 @@ class DefaultRunner(ScheduleMethods):
             )
         given = Context(context).to_dict()
         check_size(given)
-        run = WorkflowRun(
-            metadata=ObjectMeta(
-                name=manual_run_name(workflow.name, uuid.uuid4().hex[:12]),
-                labels=run_labels(workflow=workflow.name),
-            ),
-            spec=RunSpec(workflow=workflow.name, context=given),
-            status=RunStatus(attempt=1, pod_name=self._presence.name),
-        )
+        run = self._new_run(workflow.name, given)
         journal = StoreJournal(self._blocking, run, created=False)
         record = self._wait_for(workflow, run, journal)
         completed = record.phase is RunPhase.COMPLETED
@@ -248,6 +242,20 @@ class DefaultRunner(ScheduleMethods):
             workflow_name=workflow.name,
             execution_id=journal.uid,
         )
+
+    def _new_run(self, workflow: str, context: dict[str, Any]) -> WorkflowRun:
+        """A run that is not recorded yet: what is checked once for all runs of the workflow, with what is its own."""
+        like = self._patterns.get(workflow)
+        if like is None:
+            like = self._patterns[workflow] = WorkflowRun(
+                metadata=ObjectMeta(labels=run_labels(workflow=workflow)),
+                spec=RunSpec(workflow=workflow),
+                status=RunStatus(attempt=1, pod_name=self._presence.name),
+            )
+        name = manual_run_name(workflow, secrets.token_hex(6))
+        metadata = like.metadata.model_copy(update={"name": name})
+        spec = like.spec.model_copy(update={"context": context})
+        return like.model_copy(update={"metadata": metadata, "spec": spec})
 
     def _wait_for(self, workflow: Workflow, run: WorkflowRun, journal: StoreJournal) -> Record:
         """Take a run to its end, while this thread waits."""
@@ -345,6 +353,7 @@ class DefaultRunner(ScheduleMethods):
     async def _keep_living(self) -> None:
         """Give signs of life, and take over what dead runners left."""
         cron_due = self._loop.time()
+        told: set[str] = set()  # runs whose workflow this program has not
         while True:
             try:
                 if self._config.enable_recovery:
@@ -357,6 +366,7 @@ class DefaultRunner(ScheduleMethods):
                         self._resume,
                         self._triggers.may_resume,
                         self._is_open,
+                        told,
                         cron_too=cron_too,
                     )
                     if cron_too:

@@ -434,6 +434,16 @@ async def test_an_archive_may_be_empty_or_unknown(store: Store) -> None:
     assert await store.get_archive("sha256:" + "0" * 64) is None
 
 
+@pytest.mark.parametrize(
+    "digest", ["sha256:\0", "\0", "\ud800", "", "..", "sha256:E3", f"sha256:{'0' * 64}\n"], ids=ascii
+)
+async def test_what_is_no_digest_names_no_archive(store: Store, digest: str) -> None:
+    kept = await store.put_archive(b"")
+    assert await store.get_archive(digest) is None
+    assert await store.delete_archive(digest) is False
+    assert await store.list_archives() == (kept,)
+
+
 # --- close
 
 

@@ -39,6 +39,9 @@ class Crew:
         turn = _Turn(self._loop, job, context)
         self._loop.call_soon_threadsafe(turn.begin, context=context)
 
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        return function(*arguments)
+
     def leave(self) -> None:
         """Nothing: nobody is kept from work here."""
 

@@ -292,6 +292,8 @@ class KubernetesStore:
         return await self._here(self._get_archive(digest))
 
     async def _get_archive(self, digest: str) -> bytes | None:
+        if not may_exist(digest=digest):
+            return None
         try:
             found = [await self.api.request("GET", f"{self._archives}/{archives.part_name(digest, 0)}")]
             names = [archives.part_name(digest, part) for part in range(1, archives.count(found[0]))]
@@ -309,6 +311,8 @@ class KubernetesStore:
         return await self._here(self._delete_archive(digest))
 
     async def _delete_archive(self, digest: str) -> bool:
+        if not may_exist(digest=digest):
+            return False
         path = f"{self._archives}/{archives.part_name(digest, 0)}"
         try:
             parts = archives.count(await self.api.request("GET", path))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -39,16 +39,17 @@ What it raises as StoreError it raises before its first write, so that the other
 """
 
 
-class OneStatement(Generic[T]):
-    """A work that runs one statement and reads all its rows: it may be a transaction by itself."""
+class OneStatement:
+    """A work that runs one statement and returns all its rows: it may be a transaction by itself."""
 
-    __slots__ = ("_work",)
+    __slots__ = ("_parameters", "_statement")
 
-    def __init__(self, work: Work[T]) -> None:
-        self._work = work
+    def __init__(self, statement: str, parameters: Mapping[str, Any]) -> None:
+        self._statement = statement
+        self._parameters = parameters
 
-    def __call__(self, connection: Connection, /) -> T:
-        return self._work(connection)
+    def __call__(self, connection: Connection, /) -> list[Any]:
+        return connection.execute(self._statement, self._parameters).fetchall()
 
 
 class Database(Protocol):

@@ -1,6 +1,6 @@
 """Wakes whoever follows the changes: at once after a write of ours, and when another process has written.
 
-Every process of ours writes a byte to the lock file after each commit, and the kernel tells us of that. Where it does
+Every process of ours reads a byte of the lock file after each commit, and the kernel tells us of that. Where it does
 not (no inotify), a look at the database every 20 ms does; elsewhere a look a second is there for foreign programs.
 """
 
@@ -55,7 +55,7 @@ class Feed:
 
     def __init__(self, watching: sqlite3.Connection | None, told_of: str | None) -> None:
         self._connection = watching  # None: in memory, where no other process can write
-        self._told_of = told_of  # the file that every process of ours writes to after a commit; None: there is none
+        self._told_of = told_of  # the file that every process of ours reads after a commit; None: there is none
         self._subscribers = Subscribers()
         self._lock = threading.Lock()
         self._watching: dict[asyncio.AbstractEventLoop, _Watching] = {}

@@ -26,6 +26,7 @@ class FileLock:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 self.path = path
                 _OPEN.add(self)
+                os.pwrite(self._descriptor, b".", 0)  # what ``tell`` reads
 
     def take(self) -> bool:
         """Whether it is ours now. Never waits."""
@@ -58,11 +59,11 @@ class FileLock:
                 return
 
     def tell(self) -> None:
-        """Let other processes know of a commit: the kernel tells them that the file was written to."""
+        """Let other processes know of a commit: the kernel tells them that the file was read, which changes nothing."""
         if self._descriptor is not None:
             try:
-                os.pwrite(self._descriptor, b".", 0)
-            except OSError:  # a full disk; they look now and then all the same
+                os.pread(self._descriptor, 1, 0)
+            except OSError:  # they look now and then all the same
                 return
 
     def close(self) -> None:

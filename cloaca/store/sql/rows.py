@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from cloaca.errors import Invalid
-from cloaca.resources.meta import Resource
+from cloaca.resources.meta import DIGEST, Resource
 
 R = TypeVar("R", bound=Resource[Any, Any])
 
@@ -22,6 +22,7 @@ _SUBDOMAIN = rf"(?=.{{1,253}}(/|$)){_PART}(\.{_PART})*"
 _NAME = re.compile(_SUBDOMAIN)
 _NAMESPACE = re.compile(rf"(?=.{{1,63}}$){_PART}")
 _KEY = re.compile(rf"({_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
+_DIGEST = re.compile(DIGEST)
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 
 _sorted_json = json.JSONEncoder(sort_keys=True).encode
@@ -147,11 +148,19 @@ def _with_unknown(value: Any, document: Any) -> Any:
 
 
 def may_exist(
-    *, name: str | None = None, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    *,
+    name: str | None = None,
+    namespace: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    digest: str | None = None,
 ) -> bool:
-    """Whether an object may be called so, or carry those labels; None: not asked. Where not, no store need be asked."""
+    """Whether an object may be called so, or carry those labels, and an archive have that digest; None: not asked.
+
+    Where not, no store need be asked.
+    """
     return (
         (name is None or _NAME.fullmatch(name) is not None)
+        and (digest is None or _DIGEST.fullmatch(digest) is not None)
         and (namespace is None or _NAMESPACE.fullmatch(namespace) is not None)
         and all(_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value) for key, value in (labels or {}).items())
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -110,7 +110,8 @@ class SqlStore:
         work, made = self._creation(obj, _text(obj, status))
         return made(self._database.write_here(work))
 
-    def _creation(self, obj: R, status: str) -> tuple[Work[int], Callable[[int], R]]:
+    def _creation(self, obj: R, status: str) -> tuple[Work[Sequence[Any]], Callable[[Sequence[Any]], R]]:
+        """What makes ``obj``, and what makes of the rows that this returned the object as it stands."""
         check(obj)
         now = datetime.now(timezone.utc)
         uid = str(uuid.uuid4())
@@ -124,32 +125,27 @@ class SqlStore:
             "spec": spec_json(obj),
             "status": status,
         }
-        statement = self._sql["create"]
+        insert = OneStatement(self._sql["create"], values)
 
-        def insert(connection: Connection) -> int:
-            rows = connection.execute(statement, values).fetchall()
-            if not rows:
-                raise AlreadyExists(f"{obj.ref} exists already")
-            version: int = rows[0][0]
-            return version
-
-        def insert_owned(connection: Connection) -> int:
+        def insert_owned(connection: Connection) -> Sequence[Any]:
             for owner in obj.metadata.owner_references:
                 if connection.execute(self._sql["exists"], {"uid": owner.uid}).fetchone() is None:
                     raise NotFound(f"{obj.ref}: its owner {owner.kind} {owner.name} is gone")
             return insert(connection)
 
-        def made(version: int) -> R:
+        def made(rows: Sequence[Any]) -> R:
+            if not rows:
+                raise AlreadyExists(f"{obj.ref} exists already")
             filled = {
                 "uid": uid,
-                "resource_version": str(version),
+                "resource_version": str(rows[0][0]),
                 "generation": 1,
                 "creation_timestamp": now,
                 "deletion_timestamp": None,
             }
             return obj.model_copy(update={"metadata": obj.metadata.model_copy(update=filled)})
 
-        return insert_owned if obj.metadata.owner_references else OneStatement(insert), made
+        return insert_owned if obj.metadata.owner_references else insert, made
 
     async def update(self, obj: R) -> R:
         check(obj)
@@ -174,12 +170,7 @@ class SqlStore:
         """As in ``BlockingStore``."""
         text = _text(obj, status)
         values = {"uid": obj.metadata.uid, "seen": int(version), "status": text}
-        statement = self._sql["record"]
-
-        def record(connection: Connection) -> list[Any]:
-            return connection.execute(statement, values).fetchall()
-
-        rows = self._database.write_here(OneStatement(record))
+        rows = self._database.write_here(OneStatement(self._sql["record"], values))
         if rows:
             return str(rows[0][0])
         # what it was: gone, changed, or nothing to write after all
@@ -252,6 +243,8 @@ class SqlStore:
         return str(values["digest"])
 
     async def get_archive(self, digest: str) -> bytes | None:
+        if not may_exist(digest=digest):
+            return None
         row = await self._one("get_archive", {"digest": digest})
         return None if row is None else bytes(row[0])
 
@@ -259,6 +252,9 @@ class SqlStore:
         return tuple(row[0] for row in await self._database.read(self._sql["list_archives"], {}))
 
     async def delete_archive(self, digest: str) -> bool:
+        if not may_exist(digest=digest):
+            return False
+
         def work(connection: Connection) -> bool:
             return connection.execute(self._sql["delete_archive"], {"digest": digest}).fetchone() is not None
 

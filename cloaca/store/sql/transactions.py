@@ -79,17 +79,17 @@ class Transactions:
         finally:
             self.lock.release()
 
-    def _alone(self, work: OneStatement[Any]) -> Outcome | None:
+    def _alone(self, work: OneStatement) -> Outcome | None:
         """The outcome of a statement that is its own transaction; None: a program that knows no lock file writes."""
         before = self._connection.total_changes
         try:
-            outcome = self._outcome(work)
+            rows = work(self._connection)
         except sqlite3.Error as error:
             if "locked" in str(error):
                 return None
             raise self._explain(error) from error
         self._tell(before)
-        return outcome
+        return rows, None
 
     def _write(self, gather: Gather) -> Sequence[Outcome]:
         """In the writer thread: wait for our turn, commit what has gathered meanwhile."""

@@ -103,9 +103,27 @@ async def test_of_two_runners_one_resumes_it(left_behind: str) -> None:
     assert run.status.attempt == 2
 
 
-async def test_a_run_stays_for_a_program_that_has_its_workflow(left_behind: str) -> None:
+async def test_a_run_stays_for_a_program_that_has_its_workflow_and_the_log_says_so_once(
+    left_behind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run,) = await runs_of(left_behind)
+    looked = threading.Semaphore(0)
+    dead = Presence.dead
+
+    async def counted(self: Presence) -> tuple[str, ...]:
+        looked.release()
+        return await dead(self)
+
+    monkeypatch.setattr(Presence, "dead", counted)
+    monkeypatch.setattr("cloaca.library.runner.BEAT", 0.01)
     with cloaca.DefaultRunner(left_behind):
-        pass
+        for _ in range(4):  # the third look begins when two have ended
+            assert looked.acquire(timeout=60)
+    told = (
+        f"run {run.name} of a dead process waits for a program that has its workflow 'w': define it in one whose "
+        "DefaultRunner opens this database, or delete the run"
+    )
+    assert caplog.messages == [told]
     workflow = Resumed()
     with cloaca.DefaultRunner(left_behind):
         assert workflow.ran.acquire(timeout=60)
@@ -261,6 +279,7 @@ async def test_runs_of_cron_schedules_wait_for_their_own_interval(lasting: str) 
                 lambda _, run: resumed.append(run.name),
                 anything,
                 lambda: True,
+                set(),
                 cron_too=cron_too,
             )
             return list(resumed)
@@ -320,6 +339,7 @@ async def test_of_two_that_recover_at_once_one_takes_all_runs_of_a_trigger_that_
                     lambda _, run: took.append(run.name),
                     triggers.may_resume,
                     lambda: True,
+                    set(),
                     cron_too=True,
                 )
             return took

@@ -72,18 +72,29 @@ def test_no_more_threads_work_at_once_than_are_to_be_busy() -> None:
     assert max(most) == 2
 
 
-def test_those_who_are_away_hold_nobody_up(crew: Crew) -> None:
-    """Each job, away in user code, waits for all the others."""
+@pytest.mark.parametrize("away", ["waiting", "in user code", "in user code, though the last call was brief"])
+def test_those_who_are_away_hold_nobody_up(crew: Crew, away: str) -> None:
+    """Each job, while it is away, waits for all the others."""
     together = threading.Barrier(20, timeout=10)
     tally = Tally(20)
 
     def work() -> None:
-        crew.leave()
-        try:
+        if away == "waiting":
+            crew.leave()
             together.wait()
-        finally:
             crew.back()
+        else:
+            crew.call(together.wait, ())
         tally()
+
+    called = threading.Event()
+
+    def call_before() -> None:
+        crew.call(time.sleep, (0.0 if away.endswith("brief") else 0.01,))
+        called.set()
+
+    crew.submit(call_before)
+    assert called.wait(10)
 
     for _ in range(20):
         crew.submit(work)

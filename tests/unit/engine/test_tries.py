@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import cloaca
+from cloaca.engine.attempt import call
+from cloaca.engine.crew import Crew
 from cloaca.resources.run import RunPhase
 from tests.unit.engine.workflows import one
 
@@ -142,6 +144,24 @@ async def test_a_callback_may_be_async_and_cannot_change_the_result(engine: Any)
 
 
 # --- time
+
+
+async def test_a_call_that_is_over_before_its_thread_makes_it_calls_nothing() -> None:
+    called: list[str] = []
+    crew = Crew(1, busy=1)
+    held, done = threading.Event(), threading.Event()
+    crew.submit(lambda: held.wait(10) and None)
+    loop = asyncio.get_running_loop()
+    making = asyncio.create_task(call(lambda: called.append("called"), is_async=False, crew=crew))
+    await asyncio.sleep(0)  # it is with the crew, whose one thread is held
+    making.cancel()
+    await asyncio.wait([making])
+    held.set()
+    crew.submit(done.set)
+    assert await loop.run_in_executor(None, done.wait, 10)
+    crew.shutdown()
+
+    assert (making.cancelled(), called) == (True, [])
 
 
 async def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(engine: Any) -> None:
