@@ -9,7 +9,7 @@ STAMP := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types layers unit e2e kind-test cluster-tools node-tools postgres crds manifests bench bench-cluster bench-peer faults lock clean image
+.PHONY: help demo test lint types layers unit e2e kind-test cluster-tools node-tools postgres crds manifests bench bench-cluster bench-peer faults storm lock clean image
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,9 +72,11 @@ bench: $(STAMP) ## Measure, and write docs/reference/benchmarks.md
 bench-cluster: $(STAMP) cluster-tools node-tools ## The same for clusters: fires beside bare Jobs, many objects (root, long)
 	@$(BIN)/python tests/bench/run.py cluster
 
-faults: $(STAMP) ## Break everything at every point, and write docs/reference/reliability.md (hours; MINUTES=… for a part)
+faults: $(STAMP) $(if $(MINUTES),,storm) ## Break everything at every point (hours; MINUTES=…: so many now, and on from there the next time)
+	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --write $(if $(MINUTES),--minutes $(MINUTES))
+
+storm: $(STAMP) ## Kill a real daemon again and again for five minutes
 	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults.storm --seconds 300 --write
-	@PYTHONPATH=tests:operator:. $(BIN)/python -m faults --all --combinations 20000 --write $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-peer: PEER := $(filter-out python3,$(PYTHON))
 bench-peer: override PYTHON := python3
@@ -94,4 +96,4 @@ image: ## Make the image without Docker: a Debian base and wheels (root, deboots
 	@MEASURE=1 image/build.sh $(IMAGE)
 
 clean: ## Remove the environment and every cache
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .faults .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -28,6 +28,7 @@ log = logging.getLogger("cloaca.library")
 
 _MOST_COUNTED = 10_000  # dropped times that are counted: a schedule of seconds drops a million in a fortnight
 _DROPPED_KEPT = 20
+SET_BACK = timedelta(minutes=1)  # by which clocks of runners may differ; what is more, somebody has set
 
 Submit = Callable[[Workflow, WorkflowRun], Awaitable[bool]]
 """Make a run and execute it; False: it was there already."""
@@ -151,6 +152,10 @@ class CronSchedules:
             workflow = self._workflows.get(schedule.spec.workflow)
             if not schedule.spec.enabled or workflow is None:
                 continue
+            if counted_from(schedule) - now > SET_BACK:
+                await self._count_anew(schedule, now)
+                wait = min(wait, 1.0)
+                continue
             due = due_times(schedule, now, self._config.cron_max_catchup_executions)
             for time in due:
                 await self._submit(workflow, run_for(schedule, time))
@@ -163,6 +168,15 @@ class CronSchedules:
             if following is not None:
                 wait = min(wait, max(0.0, (following - datetime.now(timezone.utc)).total_seconds()))
         return wait
+
+    async def _count_anew(self, schedule: CronSchedule, now: datetime) -> None:
+        """The clock was set back: the schedule goes on from what it says. A time that comes again has its run."""
+        try:
+            if schedule.spec.changed_at > now:
+                schedule = await self._store.update(schedule.with_spec(changed_at=now))
+            await self._store.write_status(schedule.with_status(covered_until=now))
+        except (Conflict, NotFound):  # changed meanwhile: the next look decides
+            return
 
     async def _cover(self, schedule: CronSchedule, now: datetime, last: datetime, dropped: DroppedTimes | None) -> None:
         changes: dict[str, Any] = {"covered_until": now, "last_run_at": last}
@@ -225,9 +239,14 @@ def cron_of(schedule: CronSchedule) -> Cron:
     return Cron(schedule.spec.expression, schedule.spec.time_zone)
 
 
+def counted_from(schedule: CronSchedule) -> datetime:
+    """The times up to this one are done with: they had their runs, or are of before it was made or changed."""
+    return max(schedule.spec.changed_at, schedule.status.covered_until or schedule.spec.changed_at)
+
+
 def due_times(schedule: CronSchedule, now: datetime, most: int) -> tuple[datetime, ...]:
     """The times up to ``now`` for which a run is to be made, as the schedule's policy says."""
-    start = max(schedule.spec.changed_at, schedule.status.covered_until or schedule.spec.changed_at)
+    start = counted_from(schedule)
     if schedule.spec.catchup_policy is CatchupPolicy.RUN_ALL:
         return times_between(cron_of(schedule), start, now, most)
     last = latest_time(cron_of(schedule), start, now)
@@ -280,7 +299,7 @@ def shown_schedule(schedule: CronSchedule) -> dict[str, Any]:
     spec, status = schedule.spec, schedule.status
     following = None
     if spec.enabled:
-        following = next_time(cron_of(schedule), max(spec.changed_at, status.covered_until or spec.changed_at))
+        following = next_time(cron_of(schedule), counted_from(schedule))
     return {
         "id": schedule.name,
         "workflow_name": spec.workflow,

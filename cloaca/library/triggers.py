@@ -234,7 +234,8 @@ class TriggerSchedules:
 
         polled.poll = Poll(definition, publish, self._crew)
         await polled.poll.run(POLL_TIMEOUT)
-        long_ago = row.status.last_poll_at is None or now - row.status.last_poll_at > _WRITTEN_EVERY
+        before = row.status.last_poll_at  # later than now where the clock was set back
+        long_ago = before is None or abs(now - before) > _WRITTEN_EVERY
         if long_ago and not polled.poll.published:
             await self._store.write_status(row.with_status(last_poll_at=now))
 

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from cloaca.authoring.duration import parse_duration
-from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreUnavailable
+from cloaca.errors import CloacaError, Conflict, NotFound, StoreUnavailable
 from cloaca.polling import schedule, tick
 from cloaca.polling.entry import Entry, resumed_status, timing
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.observe import PollObserver, Unobserved
+from cloaca.polling.submission import NamesTaken, TriggerGone, has_second_name, submit
 from cloaca.polling.tick import fired_by
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, PollInterrupted, Publish, StartWorker, Workers
 from cloaca.resources.names import keyed_run_name
@@ -41,10 +42,6 @@ T = TypeVar("T")
 FLUSH_AFTER = 60.0  # seconds that polls which skip may stay unrecorded
 RESYNC = 300.0  # seconds between two looks at everything, for what no change told
 _PATIENCE = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds between tries while the store is away; the last one repeats
-
-
-class TriggerGone(CloacaError):
-    """The Trigger was deleted while its function was called; its fires have nowhere to go, and nobody wants them."""
 
 
 class Poller:
@@ -338,7 +335,7 @@ class Poller:
         timeout = parse_duration(effective.timeout)
         while True:
             if entry.status.pending is not None:
-                await self._finish(entry, entry.status.pending, submitted, duplicates)
+                await self._finish(entry, entry.status.pending, submitted, duplicates, again=True)
             state = entry.status.state
             try:
                 return await self._workers.poll(entry.trigger.spec.name, effective.config, state, timeout, publish)
@@ -416,8 +413,16 @@ class Poller:
         run = await self._store.get(WorkflowRun, name, self._namespace)
         return run is not None and run.spec.key == key and fired_by(run, entry.trigger)
 
-    async def _finish(self, entry: Entry, pending: PendingTick, submitted: list[str], duplicates: list[str]) -> None:
-        """Make those runs of ``pending`` that do not exist yet, and count the tick as done."""
+    async def _finish(
+        self,
+        entry: Entry,
+        pending: PendingTick,
+        submitted: list[str],
+        duplicates: list[str],
+        *,
+        again: bool = False,
+    ) -> None:
+        """Make those runs of ``pending`` that do not exist yet, and count the tick as done. ``again``: some may."""
         made: list[str] = []
         if any(fire.key is not None for fire in pending.fires):
             await self._persistently(entry.fired.refresh)
@@ -425,7 +430,11 @@ class Poller:
             if fire.key is not None and fire.key in entry.fired:
                 duplicates.append(fire.name)
                 continue
-            name, ours = await self._persistently(partial(self._create, entry, pending, fire))
+            try:
+                name, ours = await self._made(entry, pending, fire, again=again)
+            except NamesTaken:
+                entry.status = entry.status.model_copy(update={"pending": pending})
+                raise
             if ours:
                 made.append(name)
             else:
@@ -433,34 +442,17 @@ class Poller:
         submitted.extend(made)
         entry.status = tick.committed(entry.status, pending, now=_now(), submitted=made)
 
-    async def _create(self, entry: Entry, pending: PendingTick, fire: FireIntent) -> tuple[str, bool]:
-        """The name of the run, and whether it is this fire's: made now, or before by a try whose answer got lost."""
-        trigger = entry.trigger
-        while True:
-            run = tick.run_of(trigger, pending, fire, self._defaults)
-            known = run.name in entry.active
-            entry.active.add(run.name)  # beforehand: its end may be told before the answer that it was made
-            try:
-                await self._store.create(run)
-            except AlreadyExists:
-                existing = await self._store.get(WorkflowRun, run.name, run.metadata.namespace)
-                if existing is None:
-                    continue  # deleted in between
-                if existing.status.phase.finished or not fired_by(existing, trigger):
-                    entry.active.discard(run.name)
-                if tick.same_fire(existing, trigger, fire):
-                    return run.name, True
-                if not tick.is_taken(existing, trigger, fire):
-                    return run.name, False
-                fire = tick.second_name(trigger, fire)
-            except NotFound:
-                raise TriggerGone(f"{trigger.ref} was deleted") from None
-            except CloacaError as error:
-                if not known and not isinstance(error, StoreUnavailable):
-                    entry.active.discard(run.name)  # it is refused, and never made
-                raise
-            else:
-                return run.name, True
+    async def _made(self, entry: Entry, pending: PendingTick, fire: FireIntent, *, again: bool) -> tuple[str, bool]:
+        """As ``submit``, however long that takes. ``again``: it was tried before, with whatever success."""
+
+        async def make() -> tuple[str, bool]:
+            nonlocal again
+            tried, again = again, True
+            if tried and (name := await has_second_name(self._store, entry.trigger, fire)):
+                return name, True
+            return await submit(self._store, entry, pending, fire, self._defaults)
+
+        return await self._persistently(make)
 
     async def _write(self, entry: Entry) -> None:
         """Record our half of the status. Raises TriggerGone."""

@@ -22,6 +22,7 @@ from cloaca.store import blocking
 
 EPOCH = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 STARTED = 1000.0  # what the loop's clock shows at EPOCH
+ANSWER = 2.0  # real seconds in which a server answers, unless what was sent waits for the clock itself
 _THREADS = ThreadPoolExecutor(2)
 
 
@@ -35,6 +36,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self.clock = STARTED
         self.threads = 0  # calls under way in threads: the clock stands while there are any
+        self.busy = 0  # answers that a server owes: the clock stands while there are any
+        self.to_come: Callable[[], float] = lambda: 0.0  # real seconds in which there is news, for which it stands too
         super().__init__(_Selector(self))
         self._clock_resolution = 1e-6
 
@@ -64,6 +67,9 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # 
             return ready
         if self._loop.threads:
             return super().select(10.0)
+        patience = ANSWER if self._loop.busy else self._loop.to_come()
+        if patience and (ready := super().select(patience)):
+            return ready
         if timeout is None:
             raise Stuck("nothing is left that could happen")
         self._loop.clock += max(timeout, 0.0)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RESTART = 1.0  # seconds until a process that died is there again
 STOP_GRACE = 10.0
+STARTING = {True: 0.05, False: 1.5}  # seconds until the process of a run comes to work: forked by a daemon, or a pod
 
 RUN: ContextVar[tuple[str, str]] = ContextVar("run")  # uid, and the version of the package whose code runs
 
@@ -150,6 +151,7 @@ class Machine:
         process.spawn(self._attend(run, running, digest, attempt))
 
     async def _attend(self, run: WorkflowRun, running: _Running, digest: str, attempt: int) -> None:
+        await asyncio.sleep(STARTING[self._owner is not None])
         RUN.set((run.metadata.uid, self._world.versions[digest]))
         store = self._world.store_of("run", running.process)
         job = {

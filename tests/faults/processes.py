@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, copy_context
-from typing import Any
+from typing import Any, TypeVar
 
+from faults.backends import Backend
 from faults.clock import VirtualLoop
+
+from cloaca.store import Store
+
+T = TypeVar("T")
 
 CURRENT: ContextVar[Process | None] = ContextVar("process", default=None)
 
@@ -24,6 +29,7 @@ class Process:
         self.parent = parent
         self.alive = True
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.opened: Opened | None = None  # its store; None: it has none (yet)
         self._children: list[Process] = []
         self._on_end: list[Callable[[], None]] = []
         self._on_given_up: list[Callable[[], None]] = []
@@ -71,12 +77,77 @@ class Process:
             raise Killed(self.name)
 
 
+class Opened:
+    """The store as one process has it: opened at its first call, closed when the process is dead.
+
+    What was sent to a server is done there, whatever becomes of the process that sent it.
+    """
+
+    def __init__(self, loop: Loop, backend: Backend, component: str) -> None:
+        self._loop = loop
+        self._backend = backend
+        self._component = component
+        self._opening: asyncio.Task[Store] | None = None
+        self._sent: set[asyncio.Task[Any]] = set()
+
+    async def store(self) -> Store:
+        """The store itself."""
+        if self._opening is None:
+            self._opening = self._loop.outside(self._backend.open(self._component))
+        return await asyncio.shield(self._opening)
+
+    async def call(self, work: Callable[[Store], Awaitable[T]]) -> T:
+        """What ``work`` gives."""
+        if not self._backend.waits:
+            return await work(await self.store())
+
+        async def sent() -> T:
+            return await work(await self.store())
+
+        task = self._loop.outside(sent())
+        self._sent.add(task)
+        task.add_done_callback(self._sent.discard)
+        return await asyncio.shield(task)
+
+    def close(self) -> None:
+        """The process is dead."""
+        if self._opening is not None:
+            self._loop.outside(self._close(self._opening), waits=False)  # some give their connections time to end
+
+    async def _close(self, opening: asyncio.Task[Store]) -> None:
+        await asyncio.wait({opening, *self._sent})
+        if opening.exception() is None:
+            await self._backend.let_go(opening.result())
+
+
 class Loop(VirtualLoop):
     """A loop that knows in which process a task or a timer was made."""
 
     def __init__(self) -> None:
         super().__init__()
         self.set_task_factory(_in_its_process)
+        self._outside: set[asyncio.Task[Any]] = set()
+
+    def outside(self, work: Coroutine[Any, Any, T], *, waits: bool = True) -> asyncio.Task[T]:
+        """Do ``work`` in no process, so that it comes to its end. ``waits``: for a server, while no time passes."""
+        context = copy_context()
+        context.run(CURRENT.set, None)
+        task: asyncio.Task[T] = context.run(self.create_task, self._attended(work) if waits else work)
+        self._outside.add(task)
+        task.add_done_callback(self._outside.discard)
+        return task
+
+    async def _attended(self, work: Coroutine[Any, Any, T]) -> T:
+        self.busy += 1
+        try:
+            return await work
+        finally:
+            self.busy -= 1
+
+    async def rest(self) -> None:
+        """Return when nothing is done outside any more."""
+        while self._outside:
+            await asyncio.wait(self._outside)
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, **options: Any) -> asyncio.TimerHandle:
         process = CURRENT.get()

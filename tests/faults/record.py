@@ -53,15 +53,21 @@ class Record:
         self.policy: dict[str, ConcurrencyPolicy] = {}  # by uid of the trigger
         self.handed: list[str] = []  # what the code after a yield was done for
         self.writes: list[tuple[float, Ref]] = []
+        self._known: dict[Ref, Any] = {}  # objects as last written
         self._before: dict[Ref, tuple[float, Any]] = {}
         self._last: Ref | None = None
 
     # --- the store
 
-    def wrote(self, ref: Ref, before: Any, after: Any) -> None:
-        """A write of ``ref`` was applied."""
-        if before == after:
-            return
+    def wrote(self, ref: Ref, after: Any) -> bool:
+        """A write of ``ref`` was applied; ``after``: what it is now, None: nothing. Returns whether that is news."""
+        before = self._known.get(ref)
+        if after is None:
+            self._known.pop(ref, None)
+        elif before is not None and int(before.metadata.resource_version) >= int(after.metadata.resource_version):
+            return False  # nothing was to be written, or a later one was heard of first
+        else:
+            self._known[ref] = after
         now = asyncio.get_running_loop().time()
         self.writes.append((now, ref))
         self._before[ref], self._last = (now, before), ref
@@ -69,6 +75,7 @@ class Record:
             self._wrote_run(after)
         elif isinstance(after, Trigger):
             self._wrote_trigger(after)
+        return True
 
     def before(self, ref: Ref, now: Any) -> Any:
         """``ref`` as it was before its last write, where that was a moment ago."""

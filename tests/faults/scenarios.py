@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from builders import declared
 from faults.world import PACKAGE, Scenario
 
-from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, RunPhase, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ObjectMeta, RunPhase, RunSpec, Trigger, WorkflowRun
 from cloaca.resources.package import PackageSource
+from cloaca.resources.run import RunStatus
 
 if TYPE_CHECKING:
     from faults.world import World
@@ -127,6 +128,26 @@ async def _delete(world: World) -> None:
     world.inbox.clear()
 
 
+async def _take_names(world: World) -> None:
+    """A person has runs of the names that the first two fires would have."""
+    for number in (1, 2):
+        spec = RunSpec(workflow="mine", context={"fire": f"a person's, {number}"})
+        status = RunStatus(phase=RunPhase.COMPLETED)
+        await world.person.create(
+            WorkflowRun(metadata=ObjectMeta(name=f"demo-watch-{number}"), spec=spec, status=status)
+        )
+
+
+async def _break_the_trigger(world: World) -> None:
+    """While one of its runs is under way and another one waits, a person has it fire what is not there."""
+    await _second_run(world)
+    for workflow in ("nobody", None):
+        trigger = await world.person.get(Trigger, "demo-watch")
+        assert trigger is not None
+        await world.person.update(trigger.with_spec(workflow=workflow).with_metadata(resource_version=""))
+        await asyncio.sleep(12.0)
+
+
 def _cancelled(world: World) -> list[str]:
     first = next(iter(world.record.made.values()), None)
     if first is not None and first.phase not in (RunPhase.CANCELLED, RunPhase.COMPLETED):
@@ -223,10 +244,26 @@ SCENARIOS = {
     for scenario in (
         _scenario("keyed", _KEYED, done=lambda world: _ended(world, "a", "b", "c") and world.calls > 3),
         _scenario("unkeyed", _UNKEYED, done=_called_often),
+        _scenario("names-taken", _UNKEYED, people=_take_names, done=_called_often),
         _scenario("state", _STATE, done=_six),
         _scenario("generator", _GENERATOR, done=lambda world: not world.inbox and _ended(world, "a", "b", "c")),
         _scenario("generator-state", _GENERATOR_STATE, done=lambda world: _ended(world, "n-0", "n-1", "n-2", "n-3")),
         _scenario("forbid", _STATE, tasks=_LONG, concurrent=False, done=_six),
+        _scenario(
+            "forbid-keyed",
+            _KEYED,
+            tasks=_LONG,
+            concurrent=False,
+            done=lambda world: _ended(world, "a", "b", "c") and world.calls > 3,
+        ),
+        _scenario(
+            "forbid-unfit",
+            _KEYED,
+            tasks=_LONG,
+            concurrent=False,
+            people=_break_the_trigger,
+            done=lambda world: _ended(world, "a", "b", "c"),
+        ),
         _scenario(
             "replace",
             _UNKEYED,

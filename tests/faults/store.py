@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from faults.processes import CURRENT, Killed, Process
+from faults.backends import Backend
+from faults.processes import CURRENT, Killed, Opened, Process
 from faults.record import Record
 
 from cloaca.errors import StoreUnavailable
@@ -105,9 +106,18 @@ class FaultyStore:
     """The store as one process of ``component`` sees it."""
 
     def __init__(
-        self, real: Store, *, component: str, process: Process, faults: Faults, record: Record, chance: random.Random
+        self,
+        opened: Opened,
+        backend: Backend,
+        *,
+        component: str,
+        process: Process,
+        faults: Faults,
+        record: Record,
+        chance: random.Random,
     ) -> None:
-        self._real = real
+        self._opened = opened
+        self._backend = backend
         self._component = component
         self._process = process
         self._faults = faults
@@ -119,7 +129,7 @@ class FaultyStore:
         return await self._call(
             "get",
             kind.KIND,
-            lambda: self._real.get(kind, name, namespace),
+            lambda store: store.get(kind, name, namespace),
             stale=lambda now: self._record.before(ref, now),
         )
 
@@ -127,23 +137,29 @@ class FaultyStore:
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
         return await self._call(
-            "list", kind.KIND, lambda: self._real.list(kind, namespace, labels), stale=self._record.list_before
+            "list", kind.KIND, lambda store: store.list(kind, namespace, labels), stale=self._record.list_before
         )
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
-        return await self._call("list", WorkflowRun.KIND, self._real.unfinished_runs)
+        return await self._call("list", WorkflowRun.KIND, lambda store: store.unfinished_runs())
 
     async def create(self, obj: R) -> R:
-        return await self._write("create", obj.ref, lambda: self._real.create(obj))
+        return await self._write("create", obj.ref, lambda store: store.create(obj))
 
     async def update(self, obj: R) -> R:
-        return await self._write("update", obj.ref, lambda: self._real.update(obj))
+        return await self._write("update", obj.ref, lambda store: store.update(obj))
 
     async def write_status(self, obj: R) -> R:
-        return await self._write("write_status", obj.ref, lambda: self._real.write_status(obj))
+        return await self._write("write_status", obj.ref, lambda store: store.write_status(obj))
 
     async def delete(self, ref: Ref, uid: str | None = None) -> bool:
-        return await self._write("delete", ref, lambda: self._real.delete(ref, uid))
+        async def applied(store: Store) -> bool:
+            deleted = await store.delete(ref, uid)
+            if deleted:
+                self._wrote(ref, None)
+            return deleted
+
+        return await self._call("delete", ref.kind, applied)
 
     def changes(self) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         return self._changes()
@@ -151,11 +167,13 @@ class FaultyStore:
     @asynccontextmanager
     async def _changes(self) -> AsyncIterator[AsyncIterator[Change]]:
         await self._call("follow", "changes", _nothing)
-        async with self._real.changes() as changes:
+        async with (await self._opened.store()).changes() as changes:
             yield self._passing_on(changes)
 
     async def _passing_on(self, changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
-        async for change in changes:
+        follower = object()
+        while True:
+            change = await self._backend.hear(follower, changes)
             self._alive()
             fault = self._faults.at(self._component, "change", change.ref.kind)
             if fault is Fault.CRASH_AFTER:
@@ -165,49 +183,49 @@ class FaultyStore:
             yield change
 
     async def put_archive(self, data: bytes) -> str:
-        return await self._call("put_archive", "archive", lambda: self._real.put_archive(data))
+        return await self._call("put_archive", "archive", lambda store: store.put_archive(data))
 
     async def get_archive(self, digest: str) -> bytes | None:
-        return await self._call("get_archive", "archive", lambda: self._real.get_archive(digest))
+        return await self._call("get_archive", "archive", lambda store: store.get_archive(digest))
 
     async def list_archives(self) -> tuple[str, ...]:
-        return await self._call("list_archives", "archive", self._real.list_archives)
+        return await self._call("list_archives", "archive", lambda store: store.list_archives())
 
     async def delete_archive(self, digest: str) -> bool:
-        return await self._call("delete_archive", "archive", lambda: self._real.delete_archive(digest))
+        return await self._call("delete_archive", "archive", lambda store: store.delete_archive(digest))
 
     async def close(self) -> None:
-        return None  # the real one outlives every process
+        return None  # it is closed when its process is dead
 
     # --- what happens at a call
 
-    async def _write(self, call: str, ref: Ref, apply: Callable[[], Awaitable[T]]) -> T:
-        kind = KINDS[ref.kind]
-
-        async def applied() -> T:
-            before = await self._real.get(kind, ref.name, ref.namespace)
-            answer = await apply()
-            after = await self._real.get(kind, ref.name, ref.namespace)
-            self._record.wrote(ref, before, after)
+    async def _write(self, call: str, ref: Ref, apply: Callable[[Store], Awaitable[R]]) -> R:
+        async def applied(store: Store) -> R:
+            answer = await apply(store)
+            self._wrote(ref, answer)
             return answer
 
-        async def touched() -> None:
+        async def touched(store: Store) -> None:
             """Somebody else writes the object first, so that the call meets a real conflict."""
-            seen = await self._real.get(kind, ref.name, ref.namespace)
+            seen = await store.get(KINDS[ref.kind], ref.name, ref.namespace)
             if seen is not None:
                 mark = {**seen.metadata.annotations, "faults/touched": str(self._chance.random())}
-                await self._real.update(seen.with_metadata(annotations=mark))
+                self._wrote(ref, await store.update(seen.with_metadata(annotations=mark)))
 
         return await self._call(call, ref.kind, applied, touched=touched)
+
+    def _wrote(self, ref: Ref, after: Resource[Any, Any] | None) -> None:
+        if self._record.wrote(ref, after):
+            self._backend.wrote(ref, after)
 
     async def _call(
         self,
         call: str,
         kind: str,
-        apply: Callable[[], Awaitable[T]],
+        apply: Callable[[Store], Awaitable[T]],
         *,
         stale: Callable[[T], T] | None = None,
-        touched: Callable[[], Awaitable[None]] | None = None,
+        touched: Callable[[Store], Awaitable[None]] | None = None,
     ) -> T:
         self._alive()
         fault = self._faults.at(self._component, call, kind)
@@ -222,8 +240,8 @@ class FaultyStore:
         if fault is Fault.AWAY:
             raise StoreUnavailable(f"injected: the {call} of a {kind} failed")
         if fault is Fault.CONFLICT and touched is not None:
-            await touched()
-        answer = await apply()
+            await self._opened.call(touched)
+        answer = await self._opened.call(apply)
         if fault is Fault.CRASH_AFTER:
             self._crash()
         if fault is Fault.ANSWER_LOST:
@@ -245,5 +263,5 @@ class FaultyStore:
         raise Killed(self._component)
 
 
-async def _nothing() -> None:
+async def _nothing(_: Store) -> None:
     return None

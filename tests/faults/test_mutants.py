@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from cloacina_operator.core import clock, runs
+from cloacina_operator.shell import gather
 from cloacina_operator.shell.ledgers import Ledgers
 from faults import world
 from faults.store import Fault, Point
 from faults.sweep import visit
+from faults.world import Case
 
 from cloaca.engine.journal import StoreJournal
 from cloaca.errors import RunLost
@@ -74,6 +76,16 @@ def forbid_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(runs, "RULES", rules)
 
 
+def policy_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """While a trigger has no settings its runs may overlap."""
+    real = runs.policy_of
+    patch.setattr(
+        gather,
+        "policy_of",
+        lambda run, trigger: None if trigger is None or trigger.status.effective is None else real(run, trigger),
+    )
+
+
 def watch_not_caught_up(patch: pytest.MonkeyPatch) -> None:
     """What ended while nobody followed is believed to run on."""
     patch.setattr(Poller, "_unblock", lambda *_: None)
@@ -131,6 +143,7 @@ MUTANTS: tuple[tuple[Mutate, str], ...] = (
     (state_not_kept, "state"),
     (finished_tasks_forgotten, "unkeyed"),
     (forbid_ignored, "forbid"),
+    (policy_forgotten, "forbid-unfit"),
     (watch_not_caught_up, "forbid"),
     (store_away_drops_fires, "unkeyed"),
     (context_lost, "keyed"),
@@ -153,5 +166,5 @@ def test_the_harness_catches(mutate: Mutate, scenario: str, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         mutate(patch)
         patch.setattr(world, "PATIENCE", 60.0)  # what stands still or never ends is seen soon enough
-        noticed = any(visit((scenario, 0, False, planned)).broken for planned in faults)
+        noticed = any(visit(Case(scenario=scenario, planned=planned)).broken for planned in faults)
     assert noticed, mutate.__doc__

@@ -44,16 +44,17 @@ def done(number: int = 0, **more: Any) -> list[dict[str, Any]]:
 
 
 CALL = line("call")
+FORGETFUL_CALL = line("call", trigger="f")
 FIRED = [CALL, line("fire"), *done()]
 STARTED = [CALL, line("fire"), line("start", task="a"), line("end", task="a"), line("start", task="b")]
 CASES = {
     "all is well": (FIRED, []),
     "a killed task starts again": ([*STARTED, line("start", task="b"), line("end", task="b")], []),
     "a key is lost": ([CALL, line("fire"), CALL], ["fire t/0 was lost"]),
-    "a key dies with its process, and nobody finds it again": ([CALL, line("fire")], []),
-    "a fire without a key dies with its process": ([CALL, line("fire", keyed=False)], []),
-    "a fire without a key is lost, and its process lives": (
-        [CALL, line("fire", keyed=False), CALL],
+    "a key dies with its process, and nothing comes of it": ([CALL, line("fire")], ["fire t/0 was lost"]),
+    "a fire that is said once dies with its process": ([FORGETFUL_CALL, line("fire", trigger="f")], []),
+    "a fire that is said once is lost, and its process lives": (
+        [FORGETFUL_CALL, line("fire", trigger="f"), FORGETFUL_CALL],
         ["fire t/0 was lost"],
     ),
     "two runs": ([*FIRED, *done(run="other")], ["fire t/0 gave 2 runs: other, run-0"]),
@@ -104,4 +105,4 @@ def test_what_the_judge_says_of_a_run_in_the_store(status: dict[str, Any], broke
 
 def verdict(lines: Sequence[dict[str, Any]], runs: Sequence[WorkflowRun] = ()) -> tuple[str, ...]:
     # each line is an object of its own, as lines read from a file are
-    return judge([dict(line) for line in lines], runs, tasks=("a", "b"), alone={"t"}).broken
+    return judge([dict(line) for line in lines], runs, tasks=("a", "b"), alone={"t"}, forgetful={"f"}).broken

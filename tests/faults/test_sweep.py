@@ -5,27 +5,67 @@ from __future__ import annotations
 import random
 
 import pytest
+from cluster.control_plane import ControlPlane
+from faults import backends
 from faults.scenarios import SCENARIOS
 from faults.store import Fault, Point
-from faults.sweep import Visit, combinations, every_point, sweep
+from faults.sweep import Group, combinations, every_point, fairly, on_cluster, sample, sweep
+from faults.world import Case
 
 COMBINATIONS = 1_000
 BLOCKS = 20
 POINTS = 6  # of each scenario and topology, drawn from a seed that is the same every time
+FILE_POINTS = 3  # of those, on a SQLite file
+SERVER_POINTS = 2  # of each scenario, on a server
 SEED = 20261125
 
 
-def unbroken(visits: list[Visit]) -> None:
+def unbroken(cases: list[Case]) -> None:
     """Fails with the lines that repeat what broke."""
-    broken = [f"{outcome}\n  {outcome.broken}" for outcome in sweep(visits) if outcome.broken]
+    broken = [f"{outcome.case}\n  {outcome.broken}" for outcome in sweep(cases) if outcome.broken]
     assert not broken, "\n".join(broken)
+
+
+def drawn(scenario: str, count: int, *, together: bool, on: str) -> list[Case]:
+    return random.Random(SEED).sample(every_point(scenario, together=together, on=on), count)
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["cluster", "daemon"])
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_points(scenario: str, together: bool) -> None:
-    every = list(every_point(scenario, together=together))
-    unbroken(random.Random(SEED).sample(every, POINTS))
+    unbroken(drawn(scenario, POINTS, together=together, on="memory"))
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["cluster", "daemon"])
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_points_on_a_file(scenario: str, together: bool) -> None:
+    unbroken(drawn(scenario, FILE_POINTS, together=together, on="file"))
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+def test_points_on_postgres(scenario: str) -> None:
+    if why := backends.missing("postgres"):
+        pytest.skip(why)
+    unbroken(drawn(scenario, SERVER_POINTS, together=False, on="postgres"))
+
+
+@pytest.fixture
+def api_server(control_plane: ControlPlane) -> None:
+    if not control_plane.processes:
+        pytest.skip("the objects in namespace default of the cluster of $KUBECONFIG are somebody's")
+    backends.use(control_plane.kubeconfig)
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS))
+@pytest.mark.usefixtures("api_server")
+def test_points_on_an_api_server(scenario: str) -> None:
+    unbroken(drawn(scenario, SERVER_POINTS, together=False, on="kubernetes"))
+
+
+@pytest.mark.usefixtures("api_server")
+def test_of_runs_that_were_made_within_one_second_the_first_that_starts_keeps_its_turn() -> None:
+    late = ((Point.parse("poller.create.WorkflowRun#2"), Fault.AWAY),)
+    unbroken([Case(scenario="forbid-keyed", seed=seed, on="kubernetes", planned=late) for seed in (2, 3, 5)])
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -34,17 +74,36 @@ def test_combinations(block: int) -> None:
 
 
 def test_every_call_of_a_scenario_is_a_point_with_faults() -> None:
-    visits = list(every_point("state", together=False))
-    points = {planned[0][0] for _, _, _, planned in visits}
+    cases = every_point("state", together=False)
+    points = {case.planned[0][0] for case in cases}
     components = {point.component for point in points}
     assert components == {"operator", "poller", "run"}
     assert {point.call for point in points} >= {"get", "list", "create", "write_status", "follow", "change"}
-    assert len(visits) == sum(len(point.faults) for point in points)
-    assert {fault for _, _, _, planned in visits for _, fault in planned} == set(Fault)
+    assert len(cases) == sum(len(point.faults) for point in points)
+    assert {fault for case in cases for _, fault in case.planned} == set(Fault)
 
 
-def test_a_case_is_the_same_each_time_it_is_repeated() -> None:
-    what: Visit = ("state", 3, False, ((Point.parse("poller.create.WorkflowRun#2"), Fault.CRASH_AFTER),))
-    first, again = sweep([what, what])
-    assert first.struck
-    assert (first.passed, first.seconds, str(first)) == (again.passed, again.seconds, str(again))
+@pytest.mark.parametrize("on", ["memory", "file"])
+def test_a_case_is_the_same_each_time_it_is_repeated(on: str) -> None:
+    at = (Point.parse("poller.create.WorkflowRun#2"), Fault.CRASH_AFTER)
+    case = Case(scenario="state", seed=3, on=on, planned=(at,))
+    first, again = sweep([case, case])
+    assert first.struck == [at]
+    assert (first.passed, first.seconds) == (again.passed, again.seconds)
+
+
+def test_who_stops_early_has_visited_the_same_part_of_each_group() -> None:
+    many = [Case(scenario="keyed", seed=seed) for seed in range(100)]
+    few = [Case(scenario="state", seed=seed) for seed in range(10)]
+    groups = [
+        Group(on="memory", scenario=name, total=len(cases), cases=sample(cases, None, SEED))
+        for name, cases in (("keyed", many), ("state", few))
+    ]
+    half = fairly(groups)[:55]
+    assert [sum(case.scenario == name for case in half) for name in ("keyed", "state")] == [50, 5]
+    assert sorted(str(case) for case in fairly(groups)) == sorted(str(case) for case in many + few)
+
+
+def test_a_cluster_has_no_daemon() -> None:
+    cases = list(on_cluster(combinations(5, 0)))
+    assert {(case.on, case.together) for case in cases} == {("kubernetes", False)}

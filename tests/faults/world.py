@@ -18,9 +18,10 @@ from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
 from cloacina_operator.shell.reconcile import Reconciler
-from faults.clock import WallClock, governed
+from faults.backends import BACKENDS, Backend
+from faults.clock import STARTED, WallClock, governed
 from faults.machine import RESTART, RUN, Machine
-from faults.processes import CURRENT, Loop, Process
+from faults.processes import CURRENT, Loop, Opened, Process
 from faults.record import Record, Said
 from faults.store import KINDS, Fault, Faults, FaultyStore, Point
 
@@ -30,7 +31,6 @@ from cloaca.packages.archive import Limits
 from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.package import PackageSource, PackageSpec, RunDefaults
 from cloaca.resources.trigger import PackageReference
-from cloaca.store.sql.store import SqlStore
 
 PATIENCE = 900.0  # seconds of the simulated clock
 REST = 20.0  # seconds in which nothing must happen any more
@@ -52,61 +52,67 @@ class Scenario:
     gone: bool = False  # in the end there is no package
 
 
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One way for a scenario to go."""
+
+    scenario: str
+    seed: int = 0
+    together: bool = False  # operator and poller are one process, the daemon
+    on: str = "memory"  # one of BACKENDS
+    planned: tuple[tuple[Point, Fault], ...] = ()
+
+    def __str__(self) -> str:
+        """The line that repeats it."""
+        at = "; ".join(f"{point}={fault.value}" for point, fault in self.planned)
+        where = (" --daemon" if self.together else "") + ("" if self.on == "memory" else f" --on {self.on}")
+        return f"python -m faults {self.scenario} --seed {self.seed}{where} --at {at!r}"
+
+
 @dataclass(kw_only=True)
 class Outcome:
     """How a scenario went."""
 
-    scenario: str
-    seed: int
-    together: bool
-    planned: Mapping[Point, Fault]
+    case: Case
     broken: list[str] = field(default_factory=list)
     passed: list[Point] = field(default_factory=list)
     struck: list[tuple[Point, Fault]] = field(default_factory=list)
     seconds: float = 0.0  # of the simulated clock
 
-    def __str__(self) -> str:
-        """The line that repeats it."""
-        at = "; ".join(f"{point}={fault.value}" for point, fault in self.planned.items())
-        where = " --daemon" if self.together else ""
-        return f"python -m faults {self.scenario} --seed {self.seed}{where} --at {at!r}"
 
-
-def play(
-    scenario: Scenario, *, seed: int = 0, together: bool = False, planned: Mapping[Point, Fault] | None = None
-) -> Outcome:
-    """Run ``scenario`` with the planned faults. ``together``: operator and poller are one process, the daemon."""
+def play(scenario: Scenario, case: Case) -> Outcome:
+    """Run ``scenario``, which is the one of ``case``. Raises backends.Unavailable."""
     loop = Loop()
-    world = World(loop, scenario, seed, together, planned or {})
+    backend = BACKENDS[case.on](loop)
+    world = World(loop, backend, scenario, case)
     loop.set_exception_handler(lambda _, __: None)
     logs = _Unexpected()
     logger = logging.getLogger("cloacina.reconcile")
     logger.addHandler(logs)
     try:
-        with governed(world.clock, random.Random(seed + 1)):
+        with governed(world.clock, random.Random(case.seed + 1)):
             try:
                 loop.run_until_complete(world.live())
             except AssertionError as error:
                 world.record.broken.append(str(error))
             world.end()
             loop.run_until_complete(_ended(loop))
+        loop.run_until_complete(loop.outside(backend.remove()))
     finally:
         logger.removeHandler(logs)
         loop.close()
     broken = world.record.settle(gone=scenario.gone) + scenario.check(world) + logs.seen
     return Outcome(
-        scenario=scenario.name,
-        seed=seed,
-        together=together,
-        planned=planned or {},
+        case=case,
         broken=broken,
         passed=world.faults.passed,
         struck=world.faults.struck,
-        seconds=loop.clock - 1000.0,
+        seconds=loop.clock - STARTED,
     )
 
 
 async def _ended(loop: Loop) -> None:
+    await loop.rest()
     left = asyncio.all_tasks(loop) - {asyncio.current_task()}
     for task in left:
         task.cancel()
@@ -128,13 +134,12 @@ class _Unexpected(logging.Handler):
 class World:
     """Everything of one scenario. ``W`` in the package's code."""
 
-    def __init__(
-        self, loop: Loop, scenario: Scenario, seed: int, together: bool, planned: Mapping[Point, Fault]
-    ) -> None:
+    def __init__(self, loop: Loop, backend: Backend, scenario: Scenario, case: Case) -> None:
         self.loop = loop
+        self._backend = backend
         self.clock = WallClock(loop)
         self.record = Record()
-        self.faults = Faults(planned)
+        self.faults = Faults(dict(case.planned))
         self.registries: dict[str, Registry] = {}
         self.versions: dict[str, str] = {}
         self.calls = 0
@@ -143,19 +148,26 @@ class World:
         self.over = False  # somebody says so
         self.inbox = ["a", "b", "c"]
         self._scenario = scenario
-        self._together = together
-        self._chance = random.Random(seed)
-        self._real = loop.run_until_complete(SqlStore.open(":memory:"))
+        self._together = case.together
+        self._chance = random.Random(case.seed)
+        self._judge = Opened(loop, backend, "judge")
+        self._real = loop.run_until_complete(self._judge.store())
+        loop.to_come = backend.to_come
         self._process: Process | None = None  # the operator, or the daemon
         self._queue: Queue | None = None
         self.machine = Machine(self, None)
         self._ended = False
-        self.person = self.store_of("person", Process("person"))
+        self._person = Process("person")
+        self.person = self.store_of("person", self._person)
 
     def store_of(self, component: str, process: Process) -> FaultyStore:
         """The store as that process sees it."""
+        if process.opened is None:
+            process.opened = Opened(self.loop, self._backend, component)
+            process.on_end(process.opened.close)
         return FaultyStore(
-            self._real,
+            process.opened,
+            self._backend,
             component=component,
             process=process,
             faults=self.faults,
@@ -239,6 +251,8 @@ class World:
             polling.process.kill()
         for running in self.machine._running.values():
             running.process.kill()
+        self._person.kill()
+        self._judge.close()
 
     def _start_operator(self) -> None:
         if self._ended:

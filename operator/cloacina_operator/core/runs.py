@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, WorkflowRun
+from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, Trigger, WorkflowRun
 from cloaca.resources.conditions import RunCondition, RunReason, set_condition
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.plan import Action, CancelRun, CollectRuns, Plan, StartRun, StopRun
@@ -52,12 +52,31 @@ class ObservedRun:
     keeper: bool = False  # the trigger that fired it exists, and decides what becomes of it once it has ended
     policy: ConcurrencyPolicy | None = None  # None: no trigger fired it
     siblings: tuple[Sibling, ...] = ()
+    begun: bool = False  # a start of it was tried: its turn has come
     execution: Execution | None = None  # None: no process that we know of
     slot_free: bool = True
     now: datetime
 
 
 Rule = Callable[[ObservedRun], "RunPlan | None"]
+
+
+def policy_of(run: WorkflowRun, trigger: Trigger | None) -> ConcurrencyPolicy | None:
+    """What holds between ``run`` and others that the same trigger fired; None: no trigger fired it.
+
+    ``trigger``: that of the name which the run says, as it was seen; None: it is gone, or was not seen yet. While a
+    trigger has no effective settings nobody knows what its package would have: then its runs do not overlap.
+    """
+    by = run.spec.trigger_ref
+    if by is None:
+        return None
+    if trigger is None or trigger.metadata.uid != by.uid:
+        return ConcurrencyPolicy.FORBID
+    if trigger.status.effective is not None:
+        return trigger.status.effective.concurrency_policy
+    if trigger.spec.concurrency_policy is not None:
+        return trigger.spec.concurrency_policy
+    return ConcurrencyPolicy.ALLOW if trigger.spec.allow_concurrent else ConcurrencyPolicy.FORBID
 
 
 def plan(observed: ObservedRun) -> RunPlan:
@@ -193,7 +212,9 @@ def waiting_for_package(observed: ObservedRun) -> RunPlan | None:
 
 def waiting_for_run(observed: ObservedRun) -> RunPlan | None:
     """Another run of its trigger comes first, and the two may not overlap. It waits; it is never dropped."""
-    if observed.policy not in (ConcurrencyPolicy.FORBID, ConcurrencyPolicy.REPLACE) or observed.run.status.attempt:
+    if observed.policy not in (ConcurrencyPolicy.FORBID, ConcurrencyPolicy.REPLACE):
+        return None
+    if observed.run.status.attempt or observed.begun:
         return None
     first = [sibling for sibling in observed.siblings if sibling.started or _comes_before(sibling, observed.run)]
     if not first:

@@ -28,7 +28,8 @@ from cloacina_operator.core.runs import Execution
 log = logging.getLogger("cloacina.children")
 
 STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-POLLER_BACKOFF = (1.0, 5.0, 30.0, 60.0)  # seconds before a poller that could not be started is tried again
+POLLER_BACKOFF = (1.0, 5.0, 30.0, 60.0)  # seconds before a poller that ended is started again, by failures in a row
+POLLED_WELL = 60.0  # seconds after which the end of a poller is the first of a row
 
 ZygoteKey = tuple[Ref, str]  # package, digest
 
@@ -41,7 +42,7 @@ class _Polling:
     poller: Poller | None = None  # None: being started
     task: asyncio.Task[None] | None = None
     failure: str | None = None
-    failures: int = 0
+    failures: int = 0  # in a row
 
 
 @dataclass
@@ -195,9 +196,12 @@ class Children:
 
     async def _poll(self, package: CloacinaPackage, polling: _Polling) -> None:
         """Keep a poller going: start it again, with backoff, when its zygote cannot be had or is lost."""
+        loop = asyncio.get_running_loop()
         while True:
+            began = None
             try:
                 zygote = await self._zygote(package, polling.digest)
+                began = loop.time()
                 polling.poller = Poller(
                     self._store,
                     package=package.name,
@@ -227,8 +231,8 @@ class Children:
             polling.poller = None
             log.warning("%s: polling stopped: %s", package.ref, polling.failure)
             self._changed(package.ref)
-            await asyncio.sleep(POLLER_BACKOFF[min(polling.failures, len(POLLER_BACKOFF) - 1)])
-            polling.failures += 1
+            polling.failures = in_a_row(polling.failures, None if began is None else loop.time() - began)
+            await asyncio.sleep(POLLER_BACKOFF[min(polling.failures, len(POLLER_BACKOFF)) - 1])
 
     # --- runs
 
@@ -335,3 +339,8 @@ class Children:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def in_a_row(failures: int, polled: float | None) -> int:
+    """The failures of a poller with the one that came after ``polled`` seconds; None: it could not be started."""
+    return 1 if polled is not None and polled >= POLLED_WELL else failures + 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cloaca.authoring.duration import parse_duration
-from cloaca.resources import CloacinaPackage, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
 from cloaca.store import Store
 from cloacina_operator.core.packages import Fetched, ObservedPackage
-from cloacina_operator.core.runs import ObservedRun
+from cloacina_operator.core.runs import ObservedRun, Sibling, policy_of
 from cloacina_operator.core.triggers import ObservedTrigger
 from cloacina_operator.executors.base import Executor
 from cloacina_operator.shell.archives import Archives
@@ -66,18 +67,24 @@ class Gather:
         trigger = None
         if run.spec.trigger_ref is not None:
             trigger = await self._store.get(Trigger, run.spec.trigger_ref.name, run.metadata.namespace)
-        effective = None if trigger is None else trigger.status.effective
-        return ObservedRun(
+        fired_before = await self._ledgers.fired_before(run)
+        return ObservedRun(  # nobody else gets a turn from here until a start is noted in the index
             run=run,
             digest=digest,
             missing=missing,
-            fired_before=await self._ledgers.fired_before(run),
-            policy=None if effective is None else effective.concurrency_policy,
-            siblings=self._index.siblings(run),
+            fired_before=fired_before,
+            policy=policy_of(run, trigger),
+            siblings=tuple(self._seen(sibling, run) for sibling in self._index.siblings(run)),
+            begun=self._index.has_begun(run),
             execution=self._executor.execution(run.ref),
             slot_free=self._executor.slot_free(),
             now=now,
         )
+
+    def _seen(self, sibling: Sibling, run: WorkflowRun) -> Sibling:
+        """A process that has not said yet that it is there counts too: another operator may have started it."""
+        there = self._executor.execution(Ref(WorkflowRun.KIND, run.metadata.namespace, sibling.name)) is not None
+        return replace(sibling, started=True) if there else sibling
 
     async def _archive(self, run: WorkflowRun) -> tuple[str | None, str]:
         """(digest to run, what is missing)."""

@@ -24,6 +24,7 @@ class _Unfinished:
     """An unfinished run."""
 
     ref: Ref
+    uid: str
     package: str | None
     trigger_uid: str | None
     trigger: str | None
@@ -43,7 +44,8 @@ class Index:
         self._runs: dict[Ref, _Unfinished] = {}
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, Trigger] = {}
-        self._packages: set[Ref] = set()
+        self._packages: dict[Ref, bool] = {}  # whether it is there, as last heard
+        self._begun: set[str] = set()  # uids of unfinished runs that we tried to start
 
     async def load(self) -> list[Ref]:
         """Read everything afresh; returns what there is to look at: all but the finished runs that a trigger keeps, and
@@ -54,7 +56,8 @@ class Index:
         before = {**dict.fromkeys(self._packages), **dict.fromkeys(self._triggers), **dict.fromkeys(self._runs)}
         self._runs = {run.ref: _unfinished(run) for run in runs if not run.status.phase.finished}
         self._triggers = {trigger.ref: trigger for trigger in triggers}
-        self._packages = {package.ref for package in packages}
+        self._packages = {package.ref: True for package in packages}
+        self._begun &= {run.uid for run in self._runs.values()}
         self._ended = {}
         alone = []
         for run in runs:
@@ -74,7 +77,7 @@ class Index:
             return self._saw_trigger(ref, await self._read(Trigger, change))
         if ref.kind != CloacinaPackage.KIND:
             return []
-        self._packages.add(ref)  # where it is gone, the next look at everything says so once more
+        self._packages[ref] = not change.deleted  # where it is gone, the next look at everything says so once more
         affected = [ref]
         affected += [trigger.ref for trigger in self.triggers_of(ref)]
         affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and run.waiting]
@@ -90,6 +93,8 @@ class Index:
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
         before = self._runs.pop(ref, None)
+        if before is not None and (run is None or run.status.phase.finished or run.metadata.uid != before.uid):
+            self._begun.discard(before.uid)
         if run is None:
             for kept in self._ended.values():
                 kept.pop(ref, None)
@@ -166,13 +171,26 @@ class Index:
         owner = trigger.spec.package_ref.name
         return None if owner == _package_of(run) else owner
 
+    def expects(self, package: Ref) -> bool:
+        """Whether the package is there, as last heard: who does not find it has an answer that is older."""
+        return self._packages.get(package, False)
+
+    def begins(self, run: WorkflowRun) -> None:
+        """Its turn has come: a process is being started for it. Whether one was, is known later; that others of its
+        trigger wait for it is certain from now on."""
+        self._begun.add(run.metadata.uid)
+
+    def has_begun(self, run: WorkflowRun) -> bool:
+        """Whether a start of it was tried."""
+        return run.metadata.uid in self._begun
+
     def siblings(self, run: WorkflowRun) -> tuple[Sibling, ...]:
         """The other unfinished runs of the trigger that fired ``run``."""
         if run.spec.trigger_ref is None:
             return ()
         uid, package = run.spec.trigger_ref.uid, _package_of(run)
         return tuple(
-            Sibling(name=other.ref.name, created=other.created, started=other.started)
+            Sibling(name=other.ref.name, created=other.created, started=other.started or other.uid in self._begun)
             for other in self._runs.values()
             if other.trigger_uid == uid and other.package == package and other.ref != run.ref
         )
@@ -198,6 +216,7 @@ def _unfinished(run: WorkflowRun) -> _Unfinished:
     trigger = run.spec.trigger_ref
     return _Unfinished(
         ref=run.ref,
+        uid=run.metadata.uid,
         package=_package_of(run),
         trigger_uid=None if trigger is None else trigger.uid,
         trigger=None if trigger is None else trigger.name,

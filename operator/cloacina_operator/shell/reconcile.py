@@ -147,6 +147,8 @@ class Reconciler:
     async def _reconcile_package(self, ref: Ref) -> timedelta | None:
         package = await self._store.get(CloacinaPackage, ref.name, ref.namespace)
         if package is None:
+            if self._index.expects(ref):
+                raise Conflict(f"{ref}: the answer is older than what was heard of it: look again")
             self._archives.forget(ref)
             await self._executor.remove_package(ref)
             return None
@@ -208,6 +210,7 @@ class Reconciler:
             case StopPoller():
                 await self._executor.stop_poller(package.ref)
             case StartRun(run=run, digest=digest, attempt=attempt):
+                self._index.begins(run)
                 await self._executor.start_run(run, package, digest, attempt)
             case _:
                 assert_never(action)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from daemon_process import Daemon, processes_with
 from faults.storm.judge import Verdict, judge
-from faults.storm.package import ALONE, TASKS, TRIGGERS, package
+from faults.storm.package import ALONE, FORGETFUL, TASKS, TRIGGERS, package
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, Trigger, WorkflowRun
 from cloaca.resources.package import PackageSource, PackageSpec, RunDefaults
@@ -49,8 +49,8 @@ class Storm:
         return (
             f"{self.seconds:,.0f} s from seed {self.seed}: {sum(self.kills.values())} kills ({kills}); "
             f"{verdict.fires:,} fires, {verdict.runs:,} runs, {verdict.resumed} of them resumed; {verdict.forgotten} "
-            f"fires died with the process that made them and were not made again; {len(self.broken)} promises broken, "
-            f"integrity_check: {self.integrity}."
+            "fires of functions with neither key nor state nor yield died with the process that made them; "
+            f"{len(self.broken)} promises broken, integrity_check: {self.integrity}."
         )
 
 
@@ -78,7 +78,7 @@ async def blow(folder: Path, *, seconds: float, seed: int) -> Storm:
             elif _kill_a_child(daemon, chance):
                 kills["process that it had started"] += 1
         (folder / "over").touch()
-        runs = await _rest(daemon)
+        runs = await _rest(daemon, folder / "record")
         if daemon.stop() != 0:
             broken.append("the daemon did not stop when it was asked to")
         broken += await _outlived(daemon, kills["daemon"] + 1)
@@ -86,7 +86,7 @@ async def blow(folder: Path, *, seconds: float, seed: int) -> Storm:
         if daemon.process is not None and daemon.process.poll() is None:
             _kill(daemon)
     lines = [json.loads(line) for line in (folder / "record").read_text().splitlines()]
-    verdict = judge(lines, runs, tasks=TASKS, alone=ALONE)
+    verdict = judge(lines, runs, tasks=TASKS, alone=ALONE, forgetful=FORGETFUL)
     with contextlib.closing(sqlite3.connect(daemon.home.database)) as connection:
         integrity = str(connection.execute("PRAGMA integrity_check").fetchone()[0])
     if integrity != "ok":
@@ -151,24 +151,35 @@ def _kill_a_child(daemon: Daemon, chance: random.Random) -> bool:
     return True
 
 
-async def _rest(daemon: Daemon) -> tuple[WorkflowRun, ...]:
-    """All runs, when each has ended, nothing is pending, and nothing more has been made for a while."""
+async def _rest(daemon: Daemon, record: Path) -> tuple[WorkflowRun, ...]:
+    """All runs, when each has ended, nothing is pending, and every function was called twice since anything was new:
+    what the first of the two calls found has its run by the second."""
     before: tuple[WorkflowRun, ...] = ()
-    since = time.monotonic()
+    since, quiet_since = time.time(), time.monotonic()
     reasons: Counter[str] = Counter()
 
     async def look(store: Store) -> tuple[WorkflowRun, ...] | None:
-        nonlocal before, since
+        nonlocal before, since, quiet_since
+        calls = _calls(record, since)
         runs, triggers = await store.list(WorkflowRun), await store.list(Trigger)
         busy = [trigger.name for trigger in triggers if trigger.status.pending is not None or trigger.status.active]
         busy += [run.name for run in runs if not run.status.phase.finished]
         busy += [run.name for run in runs if run not in before]
         if busy:
             reasons.update(busy)
-            before, since = runs, time.monotonic()
-        return runs if time.monotonic() - since > QUIET else None
+            before, since, quiet_since = runs, time.time(), time.monotonic()
+            return None
+        silent = [name for name, _ in TRIGGERS if calls[name] < 2]
+        reasons.update(silent)
+        return runs if not silent and time.monotonic() - quiet_since > QUIET else None
 
     try:
         return await daemon.eventually("rest", look, PATIENCE)
     except pytest.fail.Exception as late:
         pytest.fail(f"no rest: {reasons.most_common(10)}\n{late}")
+
+
+def _calls(record: Path, since: float) -> Counter[str]:
+    """How often each function was called after that moment."""
+    lines = (json.loads(line) for line in record.read_text().splitlines())
+    return Counter(line["trigger"] for line in lines if line["what"] == "call" and line["time"] > since)

@@ -20,16 +20,22 @@ class Verdict:
     fires: int
     runs: int
     resumed: int  # runs in which a task was started more than once
-    forgotten: int  # fires whose process died before it was called again, and that nobody made again: they may be lost
+    forgotten: int  # fires that died with the process that made them, of functions that do not say them again
     broken: tuple[str, ...]
 
 
 def judge(
-    lines: Sequence[Line], runs: Iterable[WorkflowRun], *, tasks: Sequence[str], alone: Collection[str]
+    lines: Sequence[Line],
+    runs: Iterable[WorkflowRun],
+    *,
+    tasks: Sequence[str],
+    alone: Collection[str],
+    forgetful: Collection[str],
 ) -> Verdict:
     """``lines`` in the order in which they were written; ``runs``: those that the store has, when all is done.
 
-    ``alone``: triggers of which no two runs may overlap.
+    ``alone``: triggers of which no two runs may overlap. ``forgetful``: triggers whose function says a fire once, so
+    that it may die with its process; all others say it until it has a run, and none of theirs may be lost.
     """
     broken: list[str] = []
     starts = _by_run(lines, "start")
@@ -55,10 +61,11 @@ def judge(
         if made:
             continue
         last = saying[-1]
-        if last_call[last["process"], last["trigger"]] > numbers[id(last)]:
-            broken.append(f"fire {fire} was lost")
-        else:
+        died = last_call[last["process"], last["trigger"]] < numbers[id(last)]
+        if died and last["trigger"] in forgetful:
             forgotten += 1
+        else:
+            broken.append(f"fire {fire} was lost")
     for run, started in starts.items():
         broken += _of_the_run(run, started, ends.get(run, ()), said, tasks, numbers)
     broken += [

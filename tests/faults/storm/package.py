@@ -34,6 +34,11 @@ def found(trigger):
     until = (FOLDER / "over").stat().st_mtime if over() else time.time()
     return range(int((until - STARTED) / PERIOD))
 
+def waiting(trigger):
+    \"\"\"What has no run yet, and what was found last: as a function does that looks into a folder.\"\"\"
+    numbers = found(trigger)
+    return [number for number in numbers if not taken(trigger, number) or number in numbers[-3:]][:8]
+
 def fire(trigger, name, key=False):
     context = {"trigger": trigger, "fire": f"{trigger}/{name}", "payload": random.random()}
     say("fire", keyed=key, **context)
@@ -76,21 +81,23 @@ class _Form:
     name: str
     code: str
     concurrent: bool = True
+    forgets: bool = False  # what it said once it does not say again: it has neither key nor state nor yield
 
 
 _FORMS = (
     _Form(
         name="keyed",
-        code="def NAME():\n    return [fire(TRIGGER, number, key=True) for number in found(TRIGGER)[-6:]]",
+        code="def NAME():\n    return [fire(TRIGGER, number, key=True) for number in waiting(TRIGGER)]",
     ),
     _Form(
         name="inbox",
         code="""async def NAME():
-    waiting = [number for number in found(TRIGGER) if not taken(TRIGGER, number)]
-    return fire(TRIGGER, waiting[0], key=True) if waiting else cloaca.TriggerResult.skip()""",
+    left = [number for number in found(TRIGGER) if not taken(TRIGGER, number)]
+    return fire(TRIGGER, left[0], key=True) if left else cloaca.TriggerResult.skip()""",
     ),
     _Form(
         name="unkeyed",
+        forgets=True,
         code="""def NAME():
     found(TRIGGER)
     due = random.random() < 1 / PERIOD and not over()
@@ -98,6 +105,7 @@ _FORMS = (
     ),
     _Form(
         name="unkeyed_list",
+        forgets=True,
         code="""async def NAME():
     found(TRIGGER)
     due = random.random() < 0.5 / PERIOD and not over()
@@ -139,7 +147,7 @@ _FORMS = (
     ),
     _Form(
         name="alone",
-        code="def NAME():\n    return [fire(TRIGGER, number, key=True) for number in found(TRIGGER)[-6:]]",
+        code="def NAME():\n    return [fire(TRIGGER, number, key=True) for number in waiting(TRIGGER)]",
         concurrent=False,
     ),
     _Form(
@@ -156,6 +164,8 @@ _FORMS = (
 TRIGGERS = tuple((f"{form.name}_{copy}", form) for copy in (1, 2) for form in _FORMS)
 ALONE = frozenset(name for name, form in TRIGGERS if not form.concurrent)
 """The triggers of which no two runs may overlap."""
+FORGETFUL = frozenset(name for name, form in TRIGGERS if form.forgets)
+"""The triggers whose fires may die with the process that made them."""
 
 
 def package() -> bytes:

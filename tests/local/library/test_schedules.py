@@ -12,8 +12,9 @@ import pytest
 
 import cloaca
 from cloaca.errors import DefinitionError, ScheduleNotFound
-from cloaca.library.cron import dropped_times, due_times, run_for
+from cloaca.library.cron import CronSchedules, dropped_times, due_times, run_for
 from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.run import WorkflowRun
 from cloaca.resources.schedules import CatchupPolicy, CronSchedule, CronScheduleSpec, CronScheduleStatus
 from cloaca.store import open_store
 
@@ -252,3 +253,44 @@ def test_a_time_of_a_schedule_has_one_run_name() -> None:
 
     assert run_for(schedule, NOON) == run_for(schedule, NOON)
     assert run_for(schedule, NOON).name != run_for(schedule, NOON + timedelta(hours=1)).name
+
+
+# --- the clock
+
+
+NOON = datetime(2026, 3, 28, 12, 0, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("policy", list(CatchupPolicy), ids=lambda policy: policy.value)
+async def test_a_clock_that_is_set_makes_no_stall_no_burst_and_no_time_twice(policy: CatchupPolicy) -> None:
+    store = await open_store(":memory:")
+    spec = CronScheduleSpec(
+        workflow="tick", expression="*/10 * * * * *", time_zone="UTC", catchup_policy=policy, changed_at=NOON
+    )
+    schedule = await store.create(CronSchedule(metadata=ObjectMeta(name="s"), spec=spec))
+    made: list[str] = []
+
+    async def submit(workflow: Any, run: WorkflowRun) -> bool:
+        if run.name in made:
+            return False
+        made.append(run.name)
+        return True
+
+    with cloaca.WorkflowBuilder("tick") as builder:
+        cloaca.task(id="only")(lambda context: None)
+    config = cloaca.DefaultRunnerConfig(cron_max_catchup_executions=5)
+    schedules = CronSchedules(store, config, {"tick": builder.build()}, submit)
+    hour, counts = timedelta(hours=1), []
+    for now in (
+        NOON + timedelta(seconds=11),  # 12:00:10
+        NOON - hour,  # set back: from here
+        NOON - hour + timedelta(seconds=11),  # 11:00:10
+        NOON + timedelta(seconds=12),  # set right: of the hour between, what the policy wants; 12:00:10 has its run
+        NOON + timedelta(seconds=21),
+    ):
+        await schedules.fire_due(now)
+        counts.append(len(made))
+    caught_up = 5 if policy is CatchupPolicy.RUN_ALL else 0
+    assert counts == [1, 1, 2, 2 + caught_up, 3 + caught_up]
+    assert schedule.name in {found.name for found in await store.list(CronSchedule)}
+    await store.close()

@@ -1,0 +1,85 @@
+"""A fire whose name somebody else has: it takes its second one, once, and waits where that is taken too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from cloaca.polling import tick
+from cloaca.polling.entry import Entry
+from cloaca.polling.messages import Fire
+from cloaca.polling.poller import Poller
+from cloaca.polling.submission import NamesTaken
+from cloaca.resources import ConcurrencyPolicy, ObjectMeta, Ref, RunSpec, Trigger, TriggerSpec, WorkflowRun
+from cloaca.resources.trigger import EffectiveSettings, PackageReference, PendingTick, TriggerStatus
+from cloaca.store.sql.store import SqlStore
+
+FIRE_ID = "0123456789abcdef0123456789abcdef"
+DIGEST = f"sha256:{'1' * 64}"
+FIRST, SECOND = "demo-watch-1", "demo-watch-0123456789ab"
+
+
+async def never() -> Any:
+    raise AssertionError("no function is called here")
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[SqlStore]:
+    store = await SqlStore.open(":memory:")
+    yield store
+    await store.close()
+
+
+async def polled(store: SqlStore) -> tuple[Poller, Entry, PendingTick]:
+    """A poller, its trigger, and a fire that its function gave."""
+    settings = EffectiveSettings(
+        workflow="demo", poll_interval="1s", concurrency_policy=ConcurrencyPolicy.ALLOW, timeout="1m", digest=DIGEST
+    )
+    spec = TriggerSpec(package_ref=PackageReference(name="demo"), name="watch")
+    metadata = ObjectMeta(name="demo-watch")
+    trigger = await store.create(Trigger(metadata=metadata, spec=spec, status=TriggerStatus(effective=settings)))
+    poller = Poller(store, package="demo", namespace="default", digest="of another archive", start_worker=never)
+    await poller._look_at_everything()
+    return poller, poller._entries[trigger.name], tick.intend(trigger, [Fire()], None, [FIRE_ID])
+
+
+async def squat(store: SqlStore, *names: str) -> None:
+    for name in names:
+        await store.create(WorkflowRun(metadata=ObjectMeta(name=name), spec=RunSpec(workflow="mine")))
+
+
+async def fired(store: SqlStore) -> list[str]:
+    return [run.name for run in await store.list(WorkflowRun) if run.spec.fire_id == FIRE_ID]
+
+
+async def test_a_fire_takes_its_second_name_where_somebody_has_the_first(store: SqlStore) -> None:
+    poller, entry, pending = await polled(store)
+    await squat(store, FIRST)
+    await poller._finish(entry, pending, [], [])
+    assert await fired(store) == [SECOND]
+
+
+async def test_a_fire_that_has_its_second_name_is_not_made_again_when_the_first_is_free(store: SqlStore) -> None:
+    poller, entry, pending = await polled(store)
+    await squat(store, FIRST)
+    await poller._finish(entry, pending, [], [])
+    await store.delete(Ref(WorkflowRun.KIND, "default", FIRST))
+    submitted: list[str] = []
+    await poller._finish(entry, pending, submitted, [], again=True)  # as who finds the intent of a dead poller
+    assert (await fired(store), submitted) == ([SECOND], [SECOND])
+
+
+async def test_a_fire_whose_names_are_both_taken_is_kept_and_says_what_to_delete(store: SqlStore) -> None:
+    poller, entry, pending = await polled(store)
+    await squat(store, DIGEST = f"sha256:{'1' * 64}"
+FIRST, SECOND)
+    with pytest.raises(NamesTaken, match=f"runs {FIRST} and {SECOND} are somebody else's: delete one of them"):
+        await poller._finish(entry, pending, [], [])
+    assert entry.status.pending == pending
+    assert not entry.active
+    await store.delete(Ref(WorkflowRun.KIND, "default", SECOND))
+    await poller._finish(entry, pending, [], [], again=True)
+    assert await fired(store) == [SECOND]
+    assert entry.status.pending is None
