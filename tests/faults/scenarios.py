@@ -13,7 +13,7 @@ from faults.world import PACKAGE, Scenario
 
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ObjectMeta, RunPhase, RunSpec, Trigger, WorkflowRun
 from cloaca.resources.package import PackageSource
-from cloaca.resources.run import RunStatus
+from cloaca.resources.trigger import PackageReference
 
 if TYPE_CHECKING:
     from faults.world import World
@@ -92,7 +92,7 @@ def _all_completed(world: World) -> list[str]:
     return [
         f"run {made.run.name} is {made.phase.value}, not Completed"
         for made in world.record.made.values()
-        if made.phase not in (RunPhase.COMPLETED, RunPhase.DEDUPLICATED)
+        if made.phase not in (RunPhase.COMPLETED, RunPhase.DEDUPLICATED) and made.run.spec.trigger_ref is not None
     ]
 
 
@@ -131,11 +131,9 @@ async def _delete(world: World) -> None:
 async def _take_names(world: World) -> None:
     """A person has runs of the names that the first two fires would have."""
     for number in (1, 2):
-        spec = RunSpec(workflow="mine", context={"fire": f"a person's, {number}"})
-        status = RunStatus(phase=RunPhase.COMPLETED)
-        await world.person.create(
-            WorkflowRun(metadata=ObjectMeta(name=f"demo-watch-{number}"), spec=spec, status=status)
-        )
+        other, context = PackageReference(name="other"), {"fire": f"a person's, {number}"}
+        spec = RunSpec(workflow="mine", package_ref=other, context=context, cancel=True)
+        await world.person.create(WorkflowRun(metadata=ObjectMeta(name=f"demo-watch-{number}"), spec=spec))
 
 
 async def _break_the_trigger(world: World) -> None:

@@ -73,8 +73,7 @@ async def test_a_fire_that_has_its_second_name_is_not_made_again_when_the_first_
 
 async def test_a_fire_whose_names_are_both_taken_is_kept_and_says_what_to_delete(store: SqlStore) -> None:
     poller, entry, pending = await polled(store)
-    await squat(store, DIGEST = f"sha256:{'1' * 64}"
-FIRST, SECOND)
+    await squat(store, FIRST, SECOND)
     with pytest.raises(NamesTaken, match=f"runs {FIRST} and {SECOND} are somebody else's: delete one of them"):
         await poller._finish(entry, pending, [], [])
     assert entry.status.pending == pending
