@@ -64,7 +64,7 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if ready or timeout == 0:
-            return ready
+            return sorted(ready, key=lambda item: item[0].fd)  # whom the kernel tells first is chance
         if self._loop.threads:
             return super().select(10.0)
         patience = ANSWER if self._loop.busy else self._loop.to_come()

@@ -258,14 +258,14 @@ def test_a_time_of_a_schedule_has_one_run_name() -> None:
 # --- the clock
 
 
-NOON = datetime(2026, 3, 28, 12, 0, tzinfo=timezone.utc)
+MIDDAY = datetime(2026, 3, 28, 12, 0, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize("policy", list(CatchupPolicy), ids=lambda policy: policy.value)
 async def test_a_clock_that_is_set_makes_no_stall_no_burst_and_no_time_twice(policy: CatchupPolicy) -> None:
     store = await open_store(":memory:")
     spec = CronScheduleSpec(
-        workflow="tick", expression="*/10 * * * * *", time_zone="UTC", catchup_policy=policy, changed_at=NOON
+        workflow="tick", expression="*/10 * * * * *", time_zone="UTC", catchup_policy=policy, changed_at=MIDDAY
     )
     schedule = await store.create(CronSchedule(metadata=ObjectMeta(name="s"), spec=spec))
     made: list[str] = []
@@ -282,11 +282,11 @@ async def test_a_clock_that_is_set_makes_no_stall_no_burst_and_no_time_twice(pol
     schedules = CronSchedules(store, config, {"tick": builder.build()}, submit)
     hour, counts = timedelta(hours=1), []
     for now in (
-        NOON + timedelta(seconds=11),  # 12:00:10
-        NOON - hour,  # set back: from here
-        NOON - hour + timedelta(seconds=11),  # 11:00:10
-        NOON + timedelta(seconds=12),  # set right: of the hour between, what the policy wants; 12:00:10 has its run
-        NOON + timedelta(seconds=21),
+        MIDDAY + timedelta(seconds=11),  # 12:00:10
+        MIDDAY - hour,  # set back: from here
+        MIDDAY - hour + timedelta(seconds=11),  # 11:00:10
+        MIDDAY + timedelta(seconds=12),  # set right: of the hour between, what the policy wants; 12:00:10 has its run
+        MIDDAY + timedelta(seconds=21),
     ):
         await schedules.fire_due(now)
         counts.append(len(made))
