@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
@@ -41,6 +42,7 @@ class Call:
         "_arguments",
         "_coroutine",
         "_function",
+        "_limit",
         "_loop",
         "_open",
         "_task",
@@ -66,6 +68,7 @@ class Call:
         self._open = threading.Lock()  # taken once, by whatever ends the call
         self._coroutine: Coroutine[Any, Any, Any] | None = None  # what a function in a thread returned
         self._task: asyncio.Task[None] | None = None
+        self._limit = math.inf  # seconds
         self._timer: Timer | None = None
         self.is_async = is_async
         self.tell = tell  # gets this and its end, in whatever thread; called once, unless it is dropped
@@ -73,7 +76,8 @@ class Call:
 
     def limit(self, seconds: float, timers: Timers) -> None:
         """End it with TaskTimeout after ``seconds`` from now."""
-        self._timer = timers.after(seconds, functools.partial(self._expire, seconds))
+        self._limit = seconds
+        self._timer = timers.after(seconds, self._expire)
 
     def make(self, crew: Crew) -> None:
         """Call the function in this thread, one of ``crew``'s, and tell how it ended; not if it is over already."""
@@ -116,8 +120,8 @@ class Call:
         self._task = None
         self._end(ended)
 
-    def _expire(self, seconds: float) -> None:
-        self._end(Ended(error=TaskTimeout(f"it took longer than its {seconds:g} s")))
+    def _expire(self) -> None:
+        self._end(Ended(error=TaskTimeout(f"it took longer than its {self._limit:g} s")))
 
     def _end(self, ended: Ended) -> None:
         if self._close():

@@ -163,6 +163,7 @@ class Execution:
         self._events: deque[Callable[[], None]] = deque()
         self._driving = threading.Lock()  # held by the thread that works through the events; what follows is its alone
         self._driver: int | None = None
+        self._now = datetime.now(timezone.utc)  # when it began to work through them
         self._tries: dict[Call, _Try] = {}
         self._queued: dict[str, Callable[[], None]] = {}  # tasks that wait for a slot, with what they are granted by
         self._retries: dict[str, Timer] = {}
@@ -229,6 +230,7 @@ class Execution:
         return calls
 
     def _advance(self) -> None:
+        self._now = datetime.now(timezone.utc)
         while self._events:
             self._events.popleft()()
         if self._over:
@@ -262,7 +264,7 @@ class Execution:
 
     def _write(self, phase: RunPhase) -> Record:
         self._forget_news()
-        record = self._progress.record(phase=phase, now=_now())
+        record = self._progress.record(phase=phase, now=self._now)
         if not self._journal.waits:
             self._journal.write(record)
             return record
@@ -297,10 +299,10 @@ class Execution:
             self._progress.interrupted()
             self._end(RunPhase.PENDING)
         elif reason is StopReason.DEADLINE:
-            self._progress.cancelled(_now(), _TOO_LONG)
+            self._progress.cancelled(self._now, _TOO_LONG)
             self._end(RunPhase.FAILED)
         else:
-            self._progress.cancelled(_now(), "cancelled")
+            self._progress.cancelled(self._now, "cancelled")
             self._end(RunPhase.CANCELLED)
 
     def _end(self, phase: RunPhase) -> None:
@@ -343,7 +345,7 @@ class Execution:
         return self._handle(task) if self._workshop.slots.take() else None
 
     def _handle(self, task: str) -> TaskHandle:
-        self._progress.started(task, _now())
+        self._progress.started(task, self._now)
         return TaskHandle(task, self._workshop.slots, self._workshop.loop)
 
     def _start(self, definition: TaskDefinition, handle: TaskHandle | None) -> None:
@@ -404,32 +406,33 @@ class Execution:
     def _tried(self, attempt: _Try, ended: Ended) -> None:
         """The function returned, raised or took too long."""
         definition = attempt.definition
-        ended = self._checked(attempt, ended)
-        delay = self._delay(definition, ended)
-        if ended.error is not None and delay is not None:
+        if ended.error is None:
+            ended = self._checked(attempt, ended.value)
+        if ended.error is None:
+            if definition.on_success is None:
+                self._settle(attempt, ended)
+            else:
+                self._call_back(attempt, ended, definition.on_success, Context(ended.value.data))
+            return
+        delay = self._delay(definition, ended.error)
+        if delay is not None:
             self._try_again(attempt, ended.error, delay)
-        elif ended.error is None and definition.on_success is not None:
-            self._call_back(attempt, ended, definition.on_success, Context(ended.value.data))
-        elif ended.error is not None and definition.on_failure is not None:
-            self._call_back(attempt, ended, definition.on_failure, describe(ended.error), attempt.context)
-        else:
+        elif definition.on_failure is None:
             self._settle(attempt, ended)
+        else:
+            self._call_back(attempt, ended, definition.on_failure, describe(ended.error), attempt.context)
 
-    def _checked(self, attempt: _Try, ended: Ended) -> Ended:
-        """With the context that counts in the place of what was returned."""
-        if ended.error is not None:
-            return ended
+    def _checked(self, attempt: _Try, returned: Any) -> Ended:
+        """What counts of what the function returned: a context to be kept, or why there is none."""
         try:
-            return Ended(checked_result(ended.value, attempt.context, self._workshop.context_limit))
+            return Ended(checked_result(returned, attempt.context, self._workshop.context_limit))
         except Exception as error:  # noqa: BLE001 - a mapping of the user's own may raise whatever it likes
             return Ended(error=error)
 
-    def _delay(self, definition: TaskDefinition, ended: Ended) -> float | None:
+    def _delay(self, definition: TaskDefinition, error: Exception) -> float | None:
         """Seconds until the next try; None: that was the last one."""
-        if ended.error is None:
-            return None
         failures = self._progress.attempts_of(definition.id)
-        return retry_delay(definition.retry, failures, ended.error, random.random())
+        return retry_delay(definition.retry, failures, error, random.random())
 
     def _try_again(self, attempt: _Try, error: Exception, delay: float) -> None:
         task = attempt.definition.id
@@ -461,15 +464,11 @@ class Execution:
         task = attempt.definition.id
         attempt.handle.close()
         if ended.error is None:
-            self._progress.completed(task, ended.value, _now())
+            self._progress.completed(task, ended.value, self._now)
         else:
-            self._progress.gave_up(task, describe(ended.error), traceback_of(ended.error), _now())
+            self._progress.gave_up(task, describe(ended.error), traceback_of(ended.error), self._now)
         self._news = True
 
 
 def _nothing() -> None:
     """Only let the run be looked at."""
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 OBJECT_NAME_LIMIT = 52  # a Job's or a Deployment's pods append a suffix and must stay within 63
 TRIGGER_NAME_LIMIT = 40  # leaves a run of the trigger room for "-" and the hash of its key
@@ -160,7 +161,10 @@ def _bytes(parts: Iterable[str]) -> Iterable[bytes]:
 
 def _run_name(base: str, suffix: str) -> str:
     """``<base>-<suffix>``, with the base shortened and hashed where that is too long: the suffix stays whole."""
-    return f"{object_name(base, RUN_NAME_LIMIT - len(suffix) - 1)}-{suffix}"
+    return f"{_beginning(base, RUN_NAME_LIMIT - len(suffix) - 1)}-{suffix}"
+
+
+_beginning = lru_cache(maxsize=256)(object_name)  # the same for all runs of a workflow or a trigger
 
 
 def _shortened(text: str, hashed: str, limit: int) -> str:

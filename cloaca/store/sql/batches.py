@@ -47,37 +47,27 @@ class Batches:
         self._queue: queue.SimpleQueue[_Waiting[Any] | None] = queue.SimpleQueue()
         self._guard = threading.Lock()  # of what follows
         self._threads: list[threading.Thread] = []
-        self._unanswered = 0
-        self._ended = False
-
-    @property
-    def unanswered(self) -> int:
-        """How many works are in the queue or being done."""
-        return self._unanswered
-
-    @property
-    def ended(self) -> bool:
-        """Whether it was closed."""
-        return self._ended
+        self.unanswered = 0  # how many works are in the queue or being done
+        self.ended = False  # it takes no more
 
     def put(self, work: Work[T]) -> Future[T]:
         """Queue ``work``. Raises StoreUnavailable once it is closed."""
         waiting = _Waiting(work)
         with self._guard:
-            if self._ended:
+            if self.ended:
                 raise StoreUnavailable(CLOSED)
-            if self._unanswered >= len(self._threads) < self._most_threads:
+            if self.unanswered >= len(self._threads) < self._most_threads:
                 thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
-            self._unanswered += 1
+            self.unanswered += 1
             self._queue.put(waiting)
         return waiting.future
 
     def end(self) -> None:
         """Take no more works."""
         with self._guard:
-            self._ended = True
+            self.ended = True
 
     def close(self) -> None:
         """Take no more works; what was queued is done first."""
@@ -102,7 +92,7 @@ class Batches:
             except Exception as fault:  # noqa: BLE001 - whatever it is, somebody waits for it
                 outcomes = [(None, fault)] * len(batch or gather())
             with self._guard:
-                self._unanswered -= len(gathered)
+                self.unanswered -= len(gathered)
             for waiting, (value, error) in zip(batch, outcomes, strict=True):
                 if error is None:
                     waiting.future.set_result(value)

@@ -83,10 +83,15 @@ def metadata_columns(obj: Resource[Any, Any]) -> dict[str, str]:
     metadata = obj.metadata
     owners = metadata.owner_references
     return {
-        "labels": _sorted_json(metadata.labels) if metadata.labels else "{}",
+        "labels": _pairs_json(tuple(metadata.labels.items())) if metadata.labels else "{}",
         "annotations": _sorted_json(metadata.annotations) if metadata.annotations else "{}",
         "owners": _sorted_json([owner.to_json_dict() for owner in owners]) if owners else "[]",
     }
+
+
+@lru_cache(maxsize=256)  # labels are the same for many objects
+def _pairs_json(pairs: tuple[tuple[str, str], ...]) -> str:
+    return _sorted_json(dict(pairs))
 
 
 def written(obj: R, row: Row) -> R:

@@ -71,7 +71,7 @@ class Transactions:
             if not self._file.take():
                 return None
             try:
-                if isinstance(work, OneStatement):
+                if type(work) is OneStatement:
                     return self._alone(work)
                 return self._commit([work])[0] if self._begin() else None
             finally:
@@ -81,14 +81,16 @@ class Transactions:
 
     def _alone(self, work: OneStatement) -> Outcome | None:
         """The outcome of a statement that is its own transaction; None: a program that knows no lock file writes."""
-        before = self._connection.total_changes
+        connection = self._connection
+        before = connection.total_changes
         try:
-            rows = work(self._connection)
+            rows = work(connection)
         except sqlite3.Error as error:
             if "locked" in str(error):
                 return None
             raise self._explain(error) from error
-        self._tell(before)
+        if connection.total_changes != before:
+            self._tell()
         return rows, None
 
     def _write(self, gather: Gather) -> Sequence[Outcome]:
@@ -143,14 +145,14 @@ class Transactions:
             if isinstance(error, sqlite3.Error):
                 raise self._explain(error) from error
             raise
-        self._tell(before)
+        if self._connection.total_changes != before:
+            self._tell()
         return outcomes
 
-    def _tell(self, before: int) -> None:
-        """Let everybody know, if there were changes since ``before``."""
-        if self._connection.total_changes != before:
-            self._file.tell()
-            self._committed()
+    def _tell(self) -> None:
+        """Let everybody know of changes."""
+        self._file.tell()
+        self._committed()
 
     def _outcome(self, work: Work[Any]) -> Outcome:
         try:
