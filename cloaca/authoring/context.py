@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LARGEST = 10**4000  # longer integers are refused by Python's own JSON reader
+_COMMON = 10**9  # shorter integers need no further look
 _DEPTH = 100  # deeper nesting is a cycle or a mistake, and would exhaust parsers on the other side
 
 
@@ -20,10 +21,15 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     infinities, keys that are no strings, lone surrogates, nesting beyond 100 levels.
     """
     kind = type(value)
+    if (
+        kind is bool
+        or value is None
+        or (kind is str and value.isascii())
+        or (kind is int and -_COMMON < value < _COMMON)
+    ):
+        return value
     if kind is str:
         return _text(value, where)
-    if kind is bool or value is None:
-        return value
     if kind is int or kind is float:
         return _number(value, where)
     if depth >= _DEPTH:
@@ -51,6 +57,8 @@ def _is_mapping(value: object) -> bool:
 
 
 def _key(key: Any, where: str) -> str:
+    if type(key) is str and key.isascii():
+        return key
     if not isinstance(key, str):
         raise ContextError(f"{where} has the key {key!r} of type {type(key).__qualname__}: JSON keys are strings")
     return _text(str.__str__(key), f"a key of {where}")
@@ -171,10 +179,12 @@ class Context:
         items = data._data if isinstance(data, Context) else data
         if not isinstance(items, dict) and not _is_mapping(items):
             raise ContextError(f"a context is made from a dict, not from {type(data).__qualname__}")
-        checked = {
-            (name := _key(key, "the context")): plain(value, f"context value {name!r}") for key, value in items.items()
-        }
-        self._data.update(checked)
+        if items:
+            checked = {
+                (name := _key(key, "the context")): plain(value, f"context value {name!r}")
+                for key, value in items.items()
+            }
+            self._data.update(checked)
 
     def to_json(self) -> str:
         """As JSON text. Raises ContextError where a nested value was changed into what JSON cannot hold.

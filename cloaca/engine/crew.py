@@ -16,7 +16,7 @@ log = logging.getLogger("cloaca.engine")
 _BUSY = 1  # more threads at work would only wait for each other: Python runs one at a time, SQLite lets one write
 _MOST = 1_000  # with those that wait for the world in user code
 _BRIEF = 0.001  # seconds of user code, until which another thread is not worth its waking
-_QUIET = 100  # looks in vain, after which a lookout ends
+_QUIET = 10  # looks in vain, after which a lookout ends
 
 
 class Crew:

@@ -248,7 +248,9 @@ class Execution:
 
     def _record_and_start(self, ready: list[str]) -> None:
         """What finds a slot free is recorded as running, and then started; the rest waits for one."""
-        prepared = [(self._workflow.tasks[task], self._handle_now(task)) for task in ready]
+        slots, prepared = self._workshop.slots, []
+        for task in ready:
+            prepared.append((self._workflow.tasks[task], self._handle(task) if slots.take() else None))
         try:
             self._write(RunPhase.RUNNING)
         except BaseException:
@@ -340,11 +342,8 @@ class Execution:
 
     # --- one task
 
-    def _handle_now(self, task: str) -> TaskHandle | None:
-        """A try of ``task`` begins, if there is a slot for it; closing the handle gives the slot back."""
-        return self._handle(task) if self._workshop.slots.take() else None
-
     def _handle(self, task: str) -> TaskHandle:
+        """A try of ``task`` begins in a slot that was taken; closing the handle gives it back."""
         self._progress.started(task, self._now)
         return TaskHandle(task, self._workshop.slots, self._workshop.loop)
 

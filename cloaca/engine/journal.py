@@ -65,12 +65,12 @@ class StoreJournal:
         """Record it. Raises RunLost when another one has the right to."""
         if record.text is None:
             record = Plain(record.status)
-        if self._created:
-            self._write_patiently(record)
-        else:
+        if not self._created:
             self._run = self._store.create_here(self._run, record)
             self._version = self._run.metadata.resource_version
             self._created = True
+        else:
+            self._write_patiently(record)
         self._last = record.text or record.status
 
     def _write_patiently(self, status: Status) -> None:

@@ -77,7 +77,7 @@ class Progress:
     def record(self, *, phase: RunPhase, now: datetime) -> Record:
         """What is to be recorded: everything that a later process needs, and what a person wants to see.
 
-        Made at once but for its ``status``: that is to be asked for before anything else happens.
+        Its JSON is made at once; its ``status`` is to be asked for before anything else happens.
         """
         done = phase.finished
         self._started_at = self._started_at or now

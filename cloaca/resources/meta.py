@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
@@ -43,7 +42,6 @@ PATTERNS = {
 """Pattern → what it asks for, in words."""
 
 
-@lru_cache(maxsize=256)  # a run writes one moment several times
 def rfc3339(moment: datetime) -> str:
     """``moment`` in UTC as Kubernetes writes micro-times: ``2026-03-28T09:00:00.000000Z``."""
     if moment.tzinfo is not timezone.utc:

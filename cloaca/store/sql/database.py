@@ -42,14 +42,14 @@ What it raises as StoreError it raises before its first write, so that the other
 class OneStatement:
     """A work that runs one statement and returns all its rows: it may be a transaction by itself."""
 
-    __slots__ = ("_parameters", "_statement")
+    __slots__ = ("parameters", "statement")
 
     def __init__(self, statement: str, parameters: Mapping[str, Any]) -> None:
-        self._statement = statement
-        self._parameters = parameters
+        self.statement = statement
+        self.parameters = parameters
 
     def __call__(self, connection: Connection, /) -> list[Any]:
-        return connection.execute(self._statement, self._parameters).fetchall()
+        return connection.execute(self.statement, self.parameters).fetchall()
 
 
 class Database(Protocol):

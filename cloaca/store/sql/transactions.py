@@ -84,7 +84,7 @@ class Transactions:
         connection = self._connection
         before = connection.total_changes
         try:
-            rows = work(connection)
+            rows = connection.execute(work.statement, work.parameters).fetchall()
         except sqlite3.Error as error:
             if "locked" in str(error):
                 return None
