@@ -248,9 +248,8 @@ class Execution:
 
     def _record_and_start(self, ready: list[str]) -> None:
         """What finds a slot free is recorded as running, and then started; the rest waits for one."""
-        slots, prepared = self._workshop.slots, []
-        for task in ready:
-            prepared.append((self._workflow.tasks[task], self._handle(task) if slots.take() else None))
+        tasks, slots = self._workflow.tasks, self._workshop.slots
+        prepared = [(tasks[task], self._handle(task) if slots.take() else None) for task in ready]
         try:
             self._write(RunPhase.RUNNING)
         except BaseException:

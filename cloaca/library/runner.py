@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import functools
 import logging
-import secrets
+import os
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -252,7 +252,7 @@ class DefaultRunner(ScheduleMethods):
                 spec=RunSpec(workflow=workflow),
                 status=RunStatus(attempt=1, pod_name=self._presence.name),
             )
-        name = manual_run_name(workflow, secrets.token_hex(6))
+        name = manual_run_name(workflow, os.urandom(6).hex())
         metadata = like.metadata.model_copy(update={"name": name})
         spec = like.spec.model_copy(update={"context": context})
         return like.model_copy(update={"metadata": metadata, "spec": spec})

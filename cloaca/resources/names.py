@@ -59,7 +59,7 @@ def object_name(text: str, limit: int = OBJECT_NAME_LIMIT) -> str:
     ``_`` and ``.`` become ``-`` and letters lower case, silently, since ``data_ingest`` and ``data-ingest`` are one
     name to us. Anything else that is lost, and anything too long, is told by a hash at the end.
     """
-    plain = re.sub(r"[_.]", "-", text.lower())
+    plain = text.lower().replace("_", "-").replace(".", "-")
     if len(plain) <= limit and _VALID_NAME.fullmatch(plain):
         return plain
     return _shortened(re.sub(r"[^a-z0-9]+", "-", plain), digest(text, length=SHORT_HASH_LENGTH), limit)

@@ -38,6 +38,7 @@ class Transactions:
     ) -> None:
         self.lock = threading.Lock()  # held by whoever uses the connection
         self._connection = connection  # its own busy timeout is short: it may be used in an event loop
+        self._cursor = connection.cursor()  # for one statement after the other: making one costs a tenth of a write
         self._file = file
         self._patience = patience  # seconds until a write that gets no turn fails
         self._committed = committed
@@ -81,15 +82,14 @@ class Transactions:
 
     def _alone(self, work: OneStatement) -> Outcome | None:
         """The outcome of a statement that is its own transaction; None: a program that knows no lock file writes."""
-        connection = self._connection
-        before = connection.total_changes
+        before = self._connection.total_changes
         try:
-            rows = connection.execute(work.statement, work.parameters).fetchall()
+            rows = self._cursor.execute(work.statement, work.parameters).fetchall()
         except sqlite3.Error as error:
             if "locked" in str(error):
                 return None
             raise self._explain(error) from error
-        if connection.total_changes != before:
+        if self._connection.total_changes != before:
             self._tell()
         return rows, None
 
