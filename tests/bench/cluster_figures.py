@@ -62,10 +62,19 @@ CODE = """
 import os, time
 import cloaca
 
+def born():
+    with open("/proc/self/stat") as stat, open("/proc/uptime") as uptime:
+        ticks = int(stat.read().rpartition(")")[2].split()[19])
+        return time.time() - float(uptime.read().split()[0]) + ticks / os.sysconf("SC_CLK_TCK")
+
+imported = time.time()
+
 with cloaca.WorkflowBuilder("timed") as builder:
     @cloaca.task(id="only")
     def only(context):
         context.set("started", time.time())
+        context.set("imported", imported)
+        context.set("born", born())
 
 @cloaca.trigger(name="inbox", poll_interval="100ms", allow_concurrent=True)
 def inbox():
@@ -86,16 +95,17 @@ def on_a_node(folder: Path) -> dict[str, float]:
         )
         scene.deploy("timed", packed, "1.0.0", podTemplate={"spec": DATA})
         scene.await_version("timed", "1.0.0")
-        ours, bare, pythons = [], [], []
+        phases: list[dict[str, float]] = []
+        bare: dict[str, list[float]] = {"bare": [], "without_volumes": [], "same_pod": []}
         before = asked(folder)
         for number in range(FIRES):
             scene.bring(f"file-{number}")
             run = scene.await_run(scene.run_of(f"file-{number}", "timed"))
             scene.shell("rm inbox/*")  # the poller looks up each key that it meets again
-            context = run["status"]["context"]
-            ours.append(context["started"] - context["fired"])
-            bare.append(_bare(scene, folder, f"bare-{number}", "date +%s.%N"))
-            pythons.append(_bare(scene, folder, f"python-{number}", "python -c 'import time; print(time.time())'"))
+            phases.append(_phases(Requests.read(folder), run))
+            same = scene.get(f"job/{run['metadata']['name']}")["spec"]["template"]["spec"]
+            for kind, pod in (("bare", _pod(scene)), ("without_volumes", _pod(scene) | _NO_TOKEN), ("same_pod", same)):
+                bare[kind].append(_bare(scene, folder, f"{kind.replace('_', '-')}-{number}", pod))
         requests = {key: count - before[key] for key, count in asked(folder).items()}
         scene.kubectl("delete", "cpkg/timed", "--wait=false")
         began = time.monotonic()
@@ -103,44 +113,86 @@ def on_a_node(folder: Path) -> dict[str, float]:
         gone = time.monotonic() - began
     for (who, verb, resource), count in sorted(requests.items()):
         print(f"{who} {verb} {resource}: {count / FIRES:.2f} a run")
+    median = {kind: statistics.median(seconds) for kind, seconds in bare.items()}
+    ours = statistics.median(sum(one.values()) for one in phases)
     figures = {
-        "cluster_fire_to_first_task_ms": statistics.median(ours) * 1000,
-        "cluster_bare_job_ms": statistics.median(bare) * 1000,
-        "cluster_bare_python_job_ms": statistics.median(pythons) * 1000,
-        "cluster_fire_over_bare_job": statistics.median(ours) / statistics.median(bare),
-        "cluster_fire_over_bare_python_job": statistics.median(ours) / statistics.median(pythons),
+        "cluster_fire_to_first_task_ms": ours * 1000,
+        **{f"cluster_{kind}_job_ms": seconds * 1000 for kind, seconds in median.items()},
+        **{f"cluster_fire_over_{kind}_job": ours / seconds for kind, seconds in median.items()},
+        **{f"cluster_phase_{name}_ms": statistics.median(one[name] for one in phases) * 1000 for name in phases[0]},
         "cluster_requests_per_run": sum(requests.values()) / FIRES,
         "cluster_package_gone_s": gone,
     }
     return _told(figures)
 
 
-def _bare(scene: Scene, folder: Path, name: str, command: str) -> float:
-    """Seconds from the request that makes a Job to the first instruction in its pod."""
+class Requests:
+    """What was asked of the API server, and when."""
+
+    def __init__(self, events: list[dict[str, Any]]) -> None:
+        self._events = events
+
+    @classmethod
+    def read(cls, folder: Path) -> Requests:
+        """All so far."""
+        return cls([json.loads(line) for line in (folder / "audit.log").read_text().splitlines()])
+
+    def first(self, verb: str, resource: str, name: str, user: str = "") -> float:
+        """When (``user``) first asked for it; of an object whose name begins with ``name``. Raises LookupError."""
+        for event in self._events:
+            about = event.get("objectRef", {})
+            what = "/".join(filter(None, (about.get("resource"), about.get("subresource"))))
+            asked = (event["verb"], what) == (verb, resource) and about.get("name", "").startswith(name)
+            if asked and user in ("", event["user"]["username"]):
+                return datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00")).timestamp()
+        raise LookupError(f"nobody asked to {verb} {resource} {name}")
+
+
+def _phases(requests: Requests, run: dict[str, Any]) -> dict[str, float]:
+    """Where the seconds between a fire and its first task went, in order; together they are all of it."""
+    name, context = run["metadata"]["name"], run["status"]["context"]
+    moments = {
+        "poller": requests.first("create", "workflowruns", name),  # from what the function found to its run
+        "operator": requests.first("create", "jobs", name),
+        "scheduled": requests.first("create", "pods/binding", f"{name}-"),
+        "started": context["born"],  # by kubelet and containerd: volumes, sandbox, container
+        "imported": context["imported"],  # Python, our part of it, and the package
+        "read": requests.first("get", "workflowruns", name, f"system:serviceaccount:{NAMESPACE}:cloacina-run"),
+        "claimed": requests.first("patch", "workflowruns/status", name),
+        "task": context["started"],
+    }
+    before = [context["fired"], *moments.values()]
+    return {phase: moment - began for (phase, moment), began in zip(moments.items(), before, strict=False)}
+
+
+_NO_TOKEN = {"automountServiceAccountToken": False}
+
+
+def _pod(scene: Scene) -> dict[str, Any]:
+    """A pod as anybody's Job has one: with a service account's token, and no other volume."""
     main = {
         "name": "main",
         "image": scene.image,
-        "command": ["sh", "-c", command],
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    pod = {
+    return {
         "restartPolicy": "Never",
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "automountServiceAccountToken": False,
         "containers": [main],
     }
-    spec = {"backoffLimit": 0, "template": {"spec": pod}}
+
+
+def _bare(scene: Scene, folder: Path, name: str, pod: dict[str, Any]) -> float:
+    """Seconds from the request that makes a Job of such a pod to the first instruction in it."""
+    (main,) = pod["containers"]
+    tells = {**{key: value for key, value in main.items() if key != "args"}, "command": ["date", "+%s.%N"]}
+    spec = {"backoffLimit": 0, "template": {"spec": {**pod, "containers": [tells]}}}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
     scene.kubectl("create", "-f", "-", document=job)
     scene.wait(f"job/{name}", "condition=Complete")
     first = float(scene.kubectl("logs", f"job/{name}"))
-    for line in (folder / "audit.log").read_text().splitlines():
-        event = json.loads(line)
-        if (event["verb"], event.get("objectRef", {}).get("resource")) == ("create", "jobs") and f'"{name}"' in line:
-            asked_at = datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
-            return first - asked_at.timestamp()
-    raise LookupError(f"the audit log does not have Job {name}")
+    return first - Requests.read(folder).first("create", "jobs", name)
 
 
 def asked(folder: Path) -> Counter[tuple[str, str, str]]:
