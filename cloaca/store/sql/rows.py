@@ -45,16 +45,21 @@ class Row(NamedTuple):
 
 
 def from_row(kind: type[R], row: Row) -> R:
-    """The object of a row. Fields that a newer version wrote are kept aside and written back with it.
-
-    Raises Invalid where even so the row is none of ours.
-    """
+    """The object of a row; as ``from_json``."""
     uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status = row
     text = (  # the names need no escapes: they were checked when the object was created
         f'{{"metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{uid}",'
         f'"resourceVersion":"{resource_version}","generation":{generation},"creationTimestamp":"{created}",'
         f'"labels":{labels},"annotations":{annotations},"ownerReferences":{owners}}},"spec":{spec},"status":{status}}}'
     )
+    return from_json(kind, text)
+
+
+def from_json(kind: type[R], text: str | bytes) -> R:
+    """The object that ``text`` is. Fields that a newer version wrote are kept aside and written back with it.
+
+    Raises Invalid where even so it is none of ours.
+    """
     try:
         return kind.model_validate_json(text)
     except ValidationError:
@@ -63,8 +68,10 @@ def from_row(kind: type[R], row: Row) -> R:
         return kind.model_validate_json(text, extra="allow")
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        metadata = json.loads(text)["metadata"]
         raise Invalid(
-            f"{kind.KIND} {namespace}/{name} was stored by another version: {faults}: upgrade cloacina, or delete it"
+            f"{kind.KIND} {metadata.get('namespace')}/{metadata.get('name')} was stored by another version: {faults}: "
+            "upgrade cloacina, or delete it"
         ) from error
 
 

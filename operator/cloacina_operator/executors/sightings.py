@@ -24,7 +24,8 @@ from cloaca.store.kubernetes.feed import key_of
 from cloacina_operator.core.manifests import Component
 from cloacina_operator.core.runs import Execution
 from cloacina_operator.core.trouble import execution_of
-from cloacina_operator.executors.watched import Object, Watched, owner_uid, together, uid_of
+from cloacina_operator.executors.parts import together
+from cloacina_operator.executors.watched import Object, Watched, owner_uid, uid_of
 
 TEMPLATE_ANNOTATION = "cloacina.io/template"  # hash of a Deployment as we want it: equal means nothing to write
 

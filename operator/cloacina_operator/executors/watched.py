@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.feed import Key, Reflector, key_of
+from cloacina_operator.executors.parts import together
 
 Object = dict[str, Any]
 
@@ -90,14 +90,3 @@ def owner_uid(obj: Object) -> str | None:
         if owner.get("controller"):
             return str(owner["uid"])
     return None
-
-
-async def together(parts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all of ``parts`` until cancelled, or until one of them raises; none is left behind."""
-    running = [asyncio.ensure_future(part) for part in parts]
-    try:
-        await asyncio.gather(*running)
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running)

@@ -27,6 +27,7 @@ from cloaca.store.kubernetes.config import SCHEME, find_server, parse_url
 from cloaca.store.kubernetes.store import KubernetesStore
 from cloacina_operator.cluster_settings import ClusterSettings, read_cluster_settings
 from cloacina_operator.executors.jobs import Jobs
+from cloacina_operator.executors.parts import together
 from cloacina_operator.hosts.cluster_logs import set_up
 from cloacina_operator.hosts.lease import Lease
 from cloacina_operator.hosts.metrics import Meters
@@ -87,21 +88,9 @@ class Operator:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until ``stopping``, or until one of its parts ends, which raises what ended it."""
-        parts: list[Coroutine[Any, Any, Any]] = [
-            self.jobs.run(),
-            self._reconcile(),
-            self._host(stopping),
-            stopping.wait(),
-        ]
-        tasks = [asyncio.ensure_future(part) for part in parts]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await together([self.jobs.run(), self._reconcile(), self._host(stopping), stopping.wait()])
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
             await self._archives.close()
 
     async def _reconcile(self) -> None:
@@ -195,16 +184,7 @@ async def serve(settings: ClusterSettings) -> int:
 
 async def _lead(operator: Operator, lease: Lease, web: Web, settings: ClusterSettings, stopping: asyncio.Event) -> None:
     web.operator = operator
-    working = asyncio.ensure_future(operator.run(stopping))
-    keeping = asyncio.ensure_future(lease.keep() if settings.elects else asyncio.Event().wait())
-    try:
-        done, _ = await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in (working, keeping):
-            task.cancel()
-        await asyncio.wait({working, keeping})
+    await together([operator.run(stopping), lease.keep() if settings.elects else asyncio.Event().wait()])
 
 
 async def _before(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
