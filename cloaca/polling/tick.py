@@ -111,7 +111,7 @@ def fired_tick(*, time: datetime, duration: float, submitted: Sequence[str], dup
         reason = f"{len(duplicates)} of the fires had run before" if duplicates else ""
         outcome = TickOutcome.FIRED
     else:
-        outcome, reason = TickOutcome.DEDUPLICATED, f"key fired before: run {duplicates[0]}"
+        outcome, reason = TickOutcome.DEDUPLICATED, _repeated(duplicates[0])
     return Tick(
         time=time, duration_ms=_milliseconds(duration), outcome=outcome, reason=reason, runs=tuple(submitted)[:100]
     )
@@ -129,13 +129,18 @@ def ended_tick(
 def is_news(tick: Tick, before: Sequence[Tick]) -> bool:
     """Whether ``tick`` is to be recorded at once. ``before``: what was, newest first.
 
-    What found nothing, or again what it had found before, can wait: a trigger that looks into a folder finds the same
-    files at each poll.
+    What found nothing, or again what it had found (and perhaps fired) the time before, can wait: a trigger that looks
+    into a folder finds the same files at each poll.
     """
     if not before or tick.outcome is TickOutcome.FIRED:
         return True
     last = before[0]
-    return tick.outcome is TickOutcome.DEDUPLICATED and (last.outcome, last.reason) != (tick.outcome, tick.reason)
+    told = {last.reason} if last.outcome is TickOutcome.DEDUPLICATED else set(map(_repeated, last.runs))
+    return tick.outcome is TickOutcome.DEDUPLICATED and tick.reason not in told
+
+
+def _repeated(run: str) -> str:
+    return f"key fired before: run {run}"
 
 
 def skipped_tick(*, time: datetime, duration: float, reason: str) -> Tick:

@@ -96,7 +96,8 @@ def part_count(size: int) -> int:
 def poller_deployment(package: CloacinaPackage, digest: str, parts: int, settings: PodSettings) -> Manifest:
     """The Deployment that polls a package: one pod, and the old one is gone before a new one comes."""
     labels = _labels(package.name, Component.POLLER)
-    arguments = ["cloaca.processes.poll", "--package", package.name, *_where(package, digest, settings)]
+    where = _where(package, digest, settings, cached=True)  # it looks at the same objects again and again
+    arguments = ["cloaca.processes.poll", "--package", package.name, *where]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -183,9 +184,10 @@ def inspection_job(package: CloacinaPackage, digest: str, parts: int, settings: 
     }
 
 
-def _where(package: CloacinaPackage, digest: str, settings: PodSettings) -> list[str]:
+def _where(package: CloacinaPackage, digest: str, settings: PodSettings, *, cached: bool = False) -> list[str]:
+    """``cached``: whether reads come from memory, which a watch feeds."""
     namespace = package.metadata.namespace  # the one where the pod's account may look at anything
-    store = settings.store or f"kubernetes:?namespace={namespace}"
+    store = settings.store or f"kubernetes:?namespace={namespace}{'&cached=true' if cached else ''}"
     return ["--namespace", namespace, "--store", store, *_archive(digest)]
 
 

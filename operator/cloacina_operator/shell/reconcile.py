@@ -32,6 +32,7 @@ from cloacina_operator.core.plan import (
     SubmitRun,
 )
 from cloacina_operator.executors.base import Executor
+from cloacina_operator.executors.parts import together
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.gather import Gather
 from cloacina_operator.shell.index import Index
@@ -44,6 +45,7 @@ R = TypeVar("R", bound=Resource[Any, Any])
 
 WORKERS = 8
 RESYNC = 300.0  # seconds between two looks at everything, for what no event told
+SETTLING = 0.25  # seconds in which the beginnings and ends of a trigger's runs gather for one write of its status
 STORE_PAUSE = 1.0  # seconds before the store is followed again after it went away
 
 
@@ -74,16 +76,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
-        tasks = [asyncio.ensure_future(self._work()) for _ in range(WORKERS)]
-        tasks.append(asyncio.ensure_future(self._follow()))
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        await together([*(self._work() for _ in range(WORKERS)), self._follow()])
 
     async def _follow(self) -> None:
         """Put on the queue what changes, and now and then everything."""
@@ -95,7 +88,8 @@ class Reconciler:
                     try:
                         async for change in changes:
                             for ref in await self._index.saw(change):
-                                self._queue.add(ref)
+                                gathers = ref.kind == Trigger.KIND and change.ref.kind == WorkflowRun.KIND
+                                self._queue.add_after(ref, SETTLING if gathers else 0.0)
                     finally:
                         resync.cancel()
             except StoreUnavailable as error:
