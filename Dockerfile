@@ -17,7 +17,9 @@ LABEL org.opencontainers.image.licenses="Apache-2.0"
 LABEL org.opencontainers.image.version="0.1.0"
 COPY --from=build /opt/cloacina /opt/cloacina
 ENV PATH="/opt/cloacina/bin:/usr/local/bin:/usr/bin:/bin"
+ENV PYTHONPYCACHEPREFIX="/opt/cloacina/pycache"
 ENV PYTHONDONTWRITEBYTECODE="1"
+ENV PYDANTIC_DISABLE_PLUGINS="__all__"
 ENV PYTHONUNBUFFERED="1"
 ENV HOME="/tmp"
 WORKDIR /tmp

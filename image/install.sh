@@ -13,9 +13,14 @@ python3 -m venv "$work/tools"
 "$work/tools/bin/pip" install --quiet $from --only-binary :all: --require-hashes -r "$source/image/build.lock"
 export PATH="$work/tools/bin:$PATH"
 
-# Compiled once, checked by content and not by time: start-up is paid for by every run, and the root is read-only.
+# Compiled once, with the standard library, into a folder of its own ($PYTHONPYCACHEPREFIX of the image), and never
+# checked again: start-up is paid for by every run, the root is read-only, official images of Python ship nothing that is
+# compiled, and an image's files have lost the times by which Python tells whether what is compiled is still good.
+compiled() {
+  PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX="$prefix/pycache" "$prefix/bin/python" -m compileall \
+    -q -f -j 0 --invalidation-mode unchecked-hash -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|ensurepip)/' "$@" || true
+}
 finish() {
-  "$prefix/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$prefix/lib" || true
   find "$prefix" \( -name 'tests' -o -name 'direct_url.json' -o -name 'uv_cache.json' \) -path '*-packages/*' -prune -exec rm -rf {} +
 }
 
@@ -23,6 +28,7 @@ if [ ! -x "$prefix/bin/python" ]; then
   uv venv --quiet --no-project --python "$(command -v /usr/local/bin/python3 || command -v /usr/bin/python3)" "$prefix"
   uv pip install --quiet $offline $from --only-binary :all: --python "$prefix/bin/python" --require-hashes -r "$source/image/requirements.lock"
   finish
+  compiled "$("$prefix/bin/python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" "$prefix/lib"
 fi
 if [ "$only" = dependencies ]; then rm -rf "$work"; exit 0; fi
 cp -R "$source" "$work/source"
@@ -30,5 +36,6 @@ uv build --quiet --wheel --offline --no-build-isolation --python "$work/tools/bi
 uv pip install --quiet --offline --no-index --no-deps --python "$prefix/bin/python" "$work"/wheel/*.whl
 
 finish
+compiled "$prefix"/lib/python*/site-packages/cloaca "$prefix"/lib/python*/site-packages/cloacina_operator
 rm -rf "$work"
-"$prefix/bin/python" -c 'import cloaca, cloacina_operator'
+PYTHONDONTWRITEBYTECODE=1 "$prefix/bin/python" -c 'import cloaca, cloacina_operator'

@@ -10,15 +10,17 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
-
-from typing_extensions import Self
+from typing import IO, TYPE_CHECKING, cast
 
 from cloaca.errors import ArchiveError
 from cloaca.packages.faults import MANIFEST_NAME
 from cloaca.packages.load import VENDOR
-from cloaca.packages.manifest import Manifest, parse_manifest
 from cloaca.packages.stream import Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from cloaca.packages.manifest import Manifest
 
 _LONGEST_PATH = 1_024
 _FILE_OVERHEAD = 4_096  # bytes of headers and padding that a member may take besides its content
@@ -55,6 +57,8 @@ def digest_of(data: bytes) -> str:
 
 def read_archive(data: bytes, limits: Limits | None = None) -> Archive:
     """What ``data`` holds. Raises ArchiveError, or ManifestError with every fault of the manifest."""
+    from cloaca.packages.manifest import parse_manifest  # a run only unpacks, and would pay for this import
+
     manifest: bytes | None = None
     files, sources = [], {}
     for member in _members(data, limits or Limits()):

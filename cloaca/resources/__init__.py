@@ -1,34 +1,34 @@
-"""The kinds of ``cloacina.io/v1alpha1``, typed."""
+"""The kinds of ``cloacina.io/v1alpha1``, typed.
 
-from cloaca.resources.columns import Column
-from cloaca.resources.ledger import TriggerLedger
-from cloaca.resources.meta import (
-    API_VERSION,
-    DEFAULT_NAMESPACE,
-    Condition,
-    ConditionStatus,
-    ObjectMeta,
-    OwnerReference,
-    Ref,
-    Resource,
-    owned_by,
-)
-from cloaca.resources.package import CloacinaPackage, PackageSpec, PackageStatus
-from cloaca.resources.run import RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus, WorkflowRun, immutable_faults
-from cloaca.resources.trigger import ConcurrencyPolicy, Trigger, TriggerSpec, TriggerStatus
+Each is loaded when it is first used: the process of a run needs WorkflowRun alone, and the others take longer to load
+than all that it does before its first task.
+"""
 
-KINDS: tuple[type[CloacinaPackage] | type[Trigger] | type[WorkflowRun], ...] = (
-    CloacinaPackage,
-    Trigger,
-    WorkflowRun,
-)
-"""What people declare and look at."""
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-STORED_KINDS: tuple[type[CloacinaPackage] | type[Trigger] | type[WorkflowRun] | type[TriggerLedger], ...] = (
-    *KINDS,
-    TriggerLedger,
-)
-"""Everything that a store keeps: also what only the operator writes."""
+if TYPE_CHECKING:
+    from cloaca.resources.columns import Column
+    from cloaca.resources.ledger import TriggerLedger
+    from cloaca.resources.meta import (
+        API_VERSION,
+        DEFAULT_NAMESPACE,
+        Condition,
+        ConditionStatus,
+        ObjectMeta,
+        OwnerReference,
+        Ref,
+        Resource,
+        owned_by,
+    )
+    from cloaca.resources.package import CloacinaPackage, PackageSpec, PackageStatus
+    from cloaca.resources.run import RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus, WorkflowRun, immutable_faults
+    from cloaca.resources.trigger import ConcurrencyPolicy, Trigger, TriggerSpec, TriggerStatus
+
+    KINDS: tuple[type[CloacinaPackage | Trigger | WorkflowRun], ...]
+    """What people declare and look at."""
+    STORED_KINDS: tuple[type[CloacinaPackage | Trigger | WorkflowRun | TriggerLedger], ...]
+    """Everything that a store keeps: also what only the operator writes."""
 
 __all__ = [
     "API_VERSION",
@@ -59,3 +59,45 @@ __all__ = [
     "immutable_faults",
     "owned_by",
 ]
+
+_KINDS = ("CloacinaPackage", "Trigger", "WorkflowRun")
+_LAZY = {
+    "API_VERSION": "meta",
+    "CloacinaPackage": "package",
+    "Column": "columns",
+    "ConcurrencyPolicy": "trigger",
+    "Condition": "meta",
+    "ConditionStatus": "meta",
+    "DEFAULT_NAMESPACE": "meta",
+    "ObjectMeta": "meta",
+    "OwnerReference": "meta",
+    "PackageSpec": "package",
+    "PackageStatus": "package",
+    "Ref": "meta",
+    "Resource": "meta",
+    "RunPhase": "run",
+    "RunSpec": "run",
+    "RunStatus": "run",
+    "TaskPhase": "run",
+    "TaskStatus": "run",
+    "Trigger": "trigger",
+    "TriggerLedger": "ledger",
+    "TriggerSpec": "trigger",
+    "TriggerStatus": "trigger",
+    "WorkflowRun": "run",
+    "immutable_faults": "run",
+    "owned_by": "meta",
+}
+
+
+def __getattr__(name: str) -> Any:
+    value: Any
+    if name in ("KINDS", "STORED_KINDS"):
+        kinds = _KINDS if name == "KINDS" else (*_KINDS, "TriggerLedger")
+        value = tuple(globals().get(kind) or __getattr__(kind) for kind in kinds)
+    elif name in _LAZY:
+        value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value

@@ -106,6 +106,13 @@ class Schema(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+class PackageReference(Schema):
+    """A CloacinaPackage in the same namespace."""
+
+    name: ObjectName
+    """Name of the CloacinaPackage."""
+
+
 class OwnerReference(Schema):
     """The object whose deletion deletes this one."""
 

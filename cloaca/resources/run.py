@@ -14,13 +14,13 @@ from cloaca.resources.meta import (
     JsonObject,
     Name,
     ObjectName,
+    PackageReference,
     Resource,
     Schema,
     Time,
     cel,
     keyed_by,
 )
-from cloaca.resources.trigger import PackageReference
 
 
 class RunPhase(str, Enum):

@@ -14,13 +14,13 @@ from cloaca.resources.meta import (
     Duration,
     JsonObject,
     Name,
-    ObjectName,
     PollInterval,
     Resource,
     Schema,
     Time,
     cel,
 )
+from cloaca.resources.meta import PackageReference as PackageReference  # noqa: PLC0414  # who reads triggers gets it from here
 
 
 class ConcurrencyPolicy(str, Enum):
@@ -47,13 +47,6 @@ class TickOutcome(str, Enum):
     """Its fire waits for the end of the active run."""
     ERROR = "Error"
     """The function raised, returned something wrong, timed out or crashed."""
-
-
-class PackageReference(Schema):
-    """A CloacinaPackage in the same namespace."""
-
-    name: ObjectName
-    """Name of the CloacinaPackage."""
 
 
 _TIME_ZONE_ALONE = "timeZone says nothing without schedule: set schedule, or remove timeZone"

@@ -11,17 +11,9 @@ async def open_store(url: str) -> Store:
     Raises StoreUnavailable.
     """
     if isinstance(url, str) and url.startswith("kubernetes:"):
-        return await _kubernetes(url)
+        from cloaca.store.kubernetes.store import KubernetesStore
+
+        return await KubernetesStore.open(url)
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
 
     return await SqlStore.open(url)
-
-
-async def _kubernetes(url: str) -> Store:
-    from cloaca.errors import StoreUnavailable
-
-    try:
-        from cloaca.store.kubernetes.store import KubernetesStore  # only who is on a cluster needs an HTTP client
-    except ModuleNotFoundError as error:
-        raise StoreUnavailable(f"{url}: {error.name} is missing: pip install 'cloacina[operator]'") from error
-    return await KubernetesStore.open(url)

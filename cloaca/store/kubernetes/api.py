@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
-
-import aiohttp
+from urllib.parse import urlsplit
 
 from cloaca.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, StoreError, StoreUnavailable
 from cloaca.store.kubernetes.config import Server
+from cloaca.store.kubernetes.http import Answer, Client, NotConnected
 
 Object = dict[str, Any]
 
@@ -28,7 +27,6 @@ JSON_PATCH = "application/json-patch+json"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 NAMES_ONLY_EVENTS = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 CLOSED = "the store is closed: open it anew"
-_GOODBYE = 0.1  # seconds that TLS connections get to end; aiohttp closes them behind its own close()
 
 
 class Expired(Exception):
@@ -40,11 +38,8 @@ class Api:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=server.tls or True, limit=100),
-            headers={"User-Agent": "cloacina"},
-            read_bufsize=1024 * 1024,
-        )
+        self._client = Client(server.url, server.tls, connect=TIMEOUT)
+        self._base = urlsplit(server.url).path.rstrip("/")  # of an API server behind a gateway
         self.requests: Counter[tuple[str, str]] = Counter()
         """(verb, resource) → how often it was asked; ``WATCH`` counts beginnings."""
         self.answered_at = time.monotonic()
@@ -81,21 +76,21 @@ class Api:
         self._open()
         self.requests[(method, resource_of(path))] += 1
         try:
-            async with self._session.request(
+            async with self._client.ask(
                 method,
-                f"{self.server.url}{path}",
-                data=None if data is None else io.BytesIO(data),  # aiohttp warns of bytes over 1 MiB
+                f"{self._base}{path}",
+                data=data,
                 params=params,
                 headers=await self._authorized(headers),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                total=TIMEOUT,
             ) as answer:
                 text = await answer.read()
                 self.answered_at = time.monotonic()
                 if answer.status >= 400:
                     raise _refused(answer.status, text, path, answer.headers.get("Retry-After"))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (asyncio.TimeoutError, OSError) as error:
             self._open()
-            raise _Again(self._away(error), untaken=isinstance(error, aiohttp.ClientConnectorError)) from error
+            raise _Again(self._away(error), untaken=isinstance(error, NotConnected)) from error
         answered: Object = json.loads(text)
         return answered
 
@@ -128,22 +123,23 @@ class Api:
         self._open()
         self.requests[("WATCH", resource_of(path))] += 1
         try:
-            async with self._session.get(
-                f"{self.server.url}{path}",
+            async with self._client.ask(
+                "GET",
+                f"{self._base}{path}",
                 params=asked,
                 headers=await self._authorized({"Accept": accept}),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=SILENCE + TIMEOUT),
+                silence=SILENCE + TIMEOUT,
             ) as answer:
                 if answer.status >= 400:
                     raise _refused(answer.status, await answer.read(), path, answer.headers.get("Retry-After"))
-                async for line in _lines(answer.content):
+                async for line in _lines(answer):
                     event: Object = json.loads(line)
                     if event["type"] == "ERROR":
                         raise _refused(int(event["object"].get("code", 500)), line, path, None, event["object"])
                     yield event
         except _Again as again:
             raise again.error from again.__cause__
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (asyncio.TimeoutError, OSError, ValueError) as error:
             self._open()
             raise self._away(error) from error
 
@@ -152,28 +148,26 @@ class Api:
         self._open()
         self.requests[("GET", resource_of(path))] += 1
         try:
-            async with self._session.get(
-                f"{self.server.url}{path}",
-                params=params,
-                headers=await self._authorized({}),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT),
+            async with self._client.ask(
+                "GET", f"{self._base}{path}", params=params, headers=await self._authorized({})
             ) as answer:
                 if answer.status >= 400:
                     raise _refused(answer.status, await answer.read(), path, None)
-                async for piece in answer.content.iter_any():
+                async for piece in answer.pieces():
                     yield piece
         except _Again as again:
             raise again.error from again.__cause__
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (asyncio.TimeoutError, OSError) as error:
             self._open()
             raise self._away(error) from error
 
     async def _authorized(self, headers: Mapping[str, str]) -> dict[str, str]:
         token = await asyncio.to_thread(self.server.token) if self.server.slow_token else self.server.token()
-        return {**headers, **({} if token is None else {"Authorization": f"Bearer {token}"})}
+        who = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return {"User-Agent": "cloacina", **headers, **who}
 
     def _open(self) -> None:
-        if self._session.closed:
+        if self._client.closed:
             raise StoreUnavailable(CLOSED)
 
     def _away(self, error: Exception) -> StoreUnavailable:
@@ -182,8 +176,7 @@ class Api:
 
     async def close(self) -> None:
         """Let go of the connections. Idempotent."""
-        await self._session.close()
-        await asyncio.sleep(_GOODBYE)
+        await self._client.close()
 
 
 class _Again(Exception):
@@ -196,10 +189,10 @@ class _Again(Exception):
         self.after = after  # seconds
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _lines(answer: Answer) -> AsyncIterator[bytes]:
     """Lines of any length up to the limit: an object may be longer than what a reader takes for one."""
     held = b""
-    async for piece in content.iter_any():
+    async for piece in answer.pieces():
         *whole, rest = (held + piece).split(b"\n")
         for line in whole:
             yield line

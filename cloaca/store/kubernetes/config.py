@@ -18,7 +18,6 @@ from urllib.parse import parse_qsl, unquote
 
 from cloaca.errors import StoreUnavailable
 from cloaca.resources.meta import DEFAULT_NAMESPACE
-from cloaca.resources.plain import read
 
 SCHEME = "kubernetes:"
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -112,6 +111,8 @@ def _of_kubeconfig(paths: Sequence[Path], context: str | None) -> Server:
 
 
 def _document(path: Path) -> Mapping[str, Any]:
+    from cloaca.resources.plain import read  # a pod has no kubeconfig, and need not load a reader of YAML
+
     try:
         config = next(iter(read(path.read_text())), None)
     except (OSError, UnicodeDecodeError) as error:

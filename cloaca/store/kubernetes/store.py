@@ -8,25 +8,23 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound, StoreUnavailable
-from cloaca.resources import STORED_KINDS, WorkflowRun
 from cloaca.resources.meta import API_VERSION, DEFAULT_NAMESPACE, Ref, Resource
+from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives
 from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Object
 from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, find_server, parse_url
 from cloaca.store.kubernetes.feed import Follower, Reflector, Saw
-from cloaca.store.sql.rows import check, may_exist, metadata_columns, spec_json, status_json
+from cloaca.store.sql.rows import check, from_json, may_exist, metadata_columns, spec_json, status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
 
-_KINDS: dict[str, type[Resource[Any, Any]]] = {kind.KIND: kind for kind in STORED_KINDS}
 _Tasks = list[asyncio.Task[None]]
 _Reflectors = list[Reflector]
 _STRICT = {"fieldValidation": "Strict"}
@@ -78,8 +76,8 @@ class KubernetesStore:
     async def _get(self, kind: type[R], name: str, namespace: str) -> R | None:
         if self._cache is not None:
             text = self._cache.get(Ref(kind.KIND, namespace, name))
-            return None if text is None else _read(kind, text)
-        found = await self._look(Ref(kind.KIND, namespace, name))
+            return None if text is None else from_json(kind, text)
+        found = await self._look(kind, Ref(kind.KIND, namespace, name))
         return None if found is None else _object(kind, found)
 
     async def list(
@@ -91,7 +89,7 @@ class KubernetesStore:
         if not may_exist(namespace=namespace, labels=labels):
             return ()
         if self._cache is not None:
-            return tuple(_read(kind, text) for text in self._cache.list(kind.KIND, namespace, labels))
+            return tuple(from_json(kind, text) for text in self._cache.list(kind.KIND, namespace, labels))
         selector = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
         items: list[Object] = []
         for within in (namespace,) if namespace else self.namespaces or (None,):
@@ -102,10 +100,10 @@ class KubernetesStore:
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
         return tuple(run for run in await self.list(WorkflowRun) if not run.status.phase.finished)
 
-    async def _look(self, ref: Ref) -> Object | None:
+    async def _look(self, kind: type[Resource[Any, Any]], ref: Ref) -> Object | None:
         """The object as the server has it now."""
         try:
-            found = await self.api.request("GET", _path(ref))
+            found = await self.api.request("GET", _path(kind, ref))
         except NotFound:
             return None
         if self._cache is not None:
@@ -137,7 +135,7 @@ class KubernetesStore:
             )
         except AlreadyExists as error:
             if self._cache is not None:
-                await self._look(obj.ref)
+                await self._look(type(obj), obj.ref)
             raise AlreadyExists(f"{obj.ref} exists already") from error
         except NotFound as error:
             raise NotFound(f"{obj.ref}: {error}: create the namespace, or install the kinds in crds/") from error
@@ -152,7 +150,7 @@ class KubernetesStore:
         """Raise NotFound where the owner is gone: else the object would be made, and collected a moment later."""
         if self._cache is not None and self._cache.uid(owner) == uid:
             return
-        found = await self._look(owner)
+        found = await self._look(_kind(owner), owner)
         if found is None or found["metadata"]["uid"] != uid or found["metadata"].get("deletionTimestamp"):
             raise NotFound(f"{obj.ref}: its owner {owner.kind} {owner.name} is gone")
 
@@ -166,8 +164,8 @@ class KubernetesStore:
     async def _write(self, obj: R, *, status: bool) -> R:
         """A patch of the parts that are ours: what others keep in metadata, such as finalizers, stays."""
         metadata = obj.metadata
-        if not status or _says_nothing(obj):  # rare writes, of which the server would count also those of nothing new
-            found = await self._look(obj.ref)
+        if (not status or _says_nothing(obj)) and not self._differs(obj, status=status):
+            found = await self._look(type(obj), obj.ref)  # the server would count also a write of nothing new
             seen = None if found is None else _object(type(obj), found)
             if seen is not None and _same(seen, obj, status=status):
                 return seen
@@ -183,21 +181,26 @@ class KubernetesStore:
             for name, value in _given(obj).items():
                 patch.append({"op": "add", "path": f"/metadata/{name}", "value": value})
                 patch += [] if value else [{"op": "remove", "path": f"/metadata/{name}"}]  # also where it was not there
-        path = f"{_path(obj.ref)}/status" if status else _path(obj.ref)
+        path = f"{_path(type(obj), obj.ref)}/status" if status else _path(type(obj), obj.ref)
         try:
             written = await self.api.request("PATCH", path, body=patch, params=_STRICT, content_type=JSON_PATCH)
         except NotFound as error:
             if self._cache is not None:
-                await self._look(obj.ref)
+                await self._look(type(obj), obj.ref)
             raise NotFound(f"{obj.ref} is gone") from error
         except (Conflict, Invalid) as error:
-            found = await self._look(obj.ref)  # it also brings the cache up to date, for whoever looks again
+            found = await self._look(type(obj), obj.ref)  # it also brings the cache up to date, for whoever looks again
             if found is None or (metadata.uid and found["metadata"]["uid"] != metadata.uid):
                 raise NotFound(f"{obj.ref} is gone") from error
             if isinstance(error, Conflict):
                 raise Conflict(f"{obj.ref} changed since it was read: look again") from error
             raise Invalid(f"{obj.ref}: {error}") from error
         return self._noted(type(obj), written)
+
+    def _differs(self, obj: Resource[Any, Any], *, status: bool) -> bool:
+        """Whether it is known, without asking, that ``obj`` is not as it stands."""
+        text = None if self._cache is None else self._cache.get(obj.ref)
+        return text is not None and not _same(from_json(type(obj), text), obj, status=status)
 
     def _noted(self, kind: type[R], answered: Object) -> R:
         obj = _object(kind, answered)
@@ -213,7 +216,7 @@ class KubernetesStore:
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         try:
-            answered = await self.api.request("DELETE", _path(ref), body=options)
+            answered = await self.api.request("DELETE", _path(_kind(ref), ref), body=options)
         except (NotFound, Conflict):  # Conflict: another uid
             return False
         gone = uid or (answered.get("details") or answered.get("metadata") or {}).get("uid")
@@ -259,7 +262,7 @@ class KubernetesStore:
 
         reflectors = [
             Reflector(self.api, _collection(kind, namespace), of(kind.KIND), names_only=names_only)
-            for kind in STORED_KINDS
+            for kind in _stored_kinds().values()
             for namespace in self.namespaces or (None,)
         ]
         await asyncio.gather(*(reflector.load() for reflector in reflectors))
@@ -360,10 +363,21 @@ def _collection(kind: type[Resource[Any, Any]], namespace: str | None) -> str:
     return f"/apis/{API_VERSION}{within}/{kind.PLURAL}"
 
 
-def _path(ref: Ref) -> str:
-    kind = _KINDS.get(ref.kind)
+@cache
+def _stored_kinds() -> dict[str, type[Resource[Any, Any]]]:
+    from cloaca.resources import STORED_KINDS  # a run asks for its own kind only, and need not load all
+
+    return {kind.KIND: kind for kind in STORED_KINDS}
+
+
+def _kind(ref: Ref) -> type[Resource[Any, Any]]:
+    kind = _stored_kinds().get(ref.kind)
     if kind is None:
         raise NotFound(f"{ref}: the kind is none of ours")
+    return kind
+
+
+def _path(kind: type[Resource[Any, Any]], ref: Ref) -> str:
     if not may_exist(name=ref.name, namespace=ref.namespace):  # it would be another path, perhaps that of all objects
         raise NotFound(f"{ref}: no object can be called so")
     return f"{_collection(kind, ref.namespace)}/{ref.name}"
@@ -392,21 +406,7 @@ def _same(seen: R, obj: R, *, status: bool) -> bool:
 
 
 def _object(kind: type[R], answered: Object) -> R:
-    return _read(kind, json.dumps(answered))
-
-
-def _read(kind: type[R], text: str | bytes) -> R:
-    """The object of an answer. Fields that a newer version of our kinds has are kept, and written back."""
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError:
-        pass
-    try:
-        return kind.model_validate_json(text, extra="allow")
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        name = json.loads(text)["metadata"].get("name")
-        raise Invalid(f"{kind.KIND} {name} was stored by another version: {faults}: upgrade cloacina") from error
+    return from_json(kind, json.dumps(answered))
 
 
 async def _ended(tasks: _Tasks) -> None:
