@@ -17,6 +17,7 @@ class Proxy:
         self._host, self._port = host, port
         self._passing: list[asyncio.Event] = []  # of each connection
         self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
 
     def silence(self) -> None:
@@ -24,13 +25,19 @@ class Proxy:
         for passing in self._passing:
             passing.clear()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Join a connection to one of its own to the server."""
+        self._writers.append(writer)
+        task = asyncio.ensure_future(self._join(reader, writer))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passing = asyncio.Event()
         passing.set()
         self._passing.append(passing)
         theirs, ours = await asyncio.open_connection(self._host, self._port)
-        self._writers += [writer, ours]
+        self._writers.append(ours)
         for source, target in ((reader, ours), (theirs, writer)):
             task = asyncio.ensure_future(self._pass(source, target, passing))
             self._tasks.add(task)
@@ -46,6 +53,8 @@ class Proxy:
 
     async def close(self) -> None:
         """Drop every connection."""
+        if self._accepting:
+            await asyncio.wait(self._accepting)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
