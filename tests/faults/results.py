@@ -24,6 +24,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.code = path.stem
         self._known: dict[str, Mapping[str, Any]] = {}
         if path.exists():
             for line in path.read_text().splitlines():
@@ -71,7 +72,8 @@ def report(groups: Sequence[Group], results: Results) -> str:
     broken = sum(bool(one["broken"]) for one in known)
     struck = sum(len(one["struck"]) for one in known)
     return (
-        f"{len(known):,} cases, {struck:,} faults that struck, {broken:,} cases in which a promise was broken.\n\n"
+        f"{len(known):,} cases, {struck:,} faults that struck, {broken:,} cases in which a promise was broken "
+        f"(code {results.code}).\n\n"
         f"{_visited(groups, results)}\n\n{_struck(known)}"
     )
 

@@ -96,8 +96,14 @@ def sweep(cases: Sequence[Case], *, processes: int = 1, seconds: float | None = 
     os.environ.setdefault("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)  # the processes share a PostgreSQL server
     context = multiprocessing.get_context("spawn")  # a fork would lack the threads that its memory speaks of
     with ProcessPoolExecutor(processes, context) as pool:
-        for outcome in pool.map(visit, cases, chunksize=4):
+        for outcome in pool.map(_briefly, cases, chunksize=4):
             yield outcome
             if time.monotonic() > deadline:
                 pool.shutdown(wait=False, cancel_futures=True)
                 return
+
+
+def _briefly(case: Case) -> Outcome:
+    outcome = visit(case)
+    outcome.passed.clear()  # much to carry from one process to another, and nobody asks for it
+    return outcome
