@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from time import monotonic
 from typing import Any
 
 from cloaca.authoring.cron import Cron, latest_time, next_time, parse_cron, times_between
@@ -146,7 +147,8 @@ class CronSchedules:
                 continue
 
     async def fire_due(self, now: datetime) -> float:
-        """Make the runs of every time up to ``now``; seconds until the next one."""
+        """Make the runs of every time up to ``now``; seconds until the next one, whoever sets the clock meanwhile."""
+        began = monotonic()
         wait = float(self._config.cron_poll_interval_seconds)
         for schedule in await self._store.list(CronSchedule):
             workflow = self._workflows.get(schedule.spec.workflow)
@@ -166,8 +168,8 @@ class CronSchedules:
                 await self._cover(schedule, now, due[-1], dropped)
             following = next_time(cron_of(schedule), now)
             if following is not None:
-                wait = min(wait, max(0.0, (following - datetime.now(timezone.utc)).total_seconds()))
-        return wait
+                wait = min(wait, (following - now).total_seconds())
+        return max(0.0, wait - (monotonic() - began))
 
     async def _count_anew(self, schedule: CronSchedule, now: datetime) -> None:
         """The clock was set back: the schedule goes on from what it says. A time that comes again has its run."""
