@@ -69,7 +69,7 @@ CASES = {
     ),
     "handed over too early": (
         [CALL, line("fire", keyed=False), line("after")],
-        ["the code after the yield of t/0 ran, and the fire has no run"],
+        ["fire t/0 was lost", "the code after the yield of t/0 ran, and the fire has no run"],
     ),
     "overlap": (
         [CALL, line("fire"), line("fire", 1), *done()[:2], *done(1), *done()[2:]],
