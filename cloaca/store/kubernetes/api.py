@@ -87,7 +87,7 @@ class Api:
                 text = await answer.read()
                 self.answered_at = time.monotonic()
                 if answer.status >= 400:
-                    raise _refused(answer.status, text, path, answer.headers.get("Retry-After"))
+                    raise _refused(answer.status, text, path, answer.headers.get("retry-after"))
         except (asyncio.TimeoutError, OSError) as error:
             self._open()
             raise _Again(self._away(error), untaken=isinstance(error, NotConnected)) from error
@@ -131,7 +131,7 @@ class Api:
                 silence=SILENCE + TIMEOUT,
             ) as answer:
                 if answer.status >= 400:
-                    raise _refused(answer.status, await answer.read(), path, answer.headers.get("Retry-After"))
+                    raise _refused(answer.status, await answer.read(), path, answer.headers.get("retry-after"))
                 async for line in _lines(answer):
                     event: Object = json.loads(line)
                     if event["type"] == "ERROR":

@@ -1,4 +1,4 @@
-"""Speak HTTP/1.1 to one server over connections that are kept: what an API server needs of it, and no more.
+"""Keep connections to one server, over which h11 speaks HTTP/1.1: what an API server needs of it, and no more.
 
 Why not with a client for all of the web: the process of a run pays for every import before its first task, and that
 import alone took longer than all that the process does itself.
@@ -14,13 +14,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
+import h11
+
 T = TypeVar("T")
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 AT_ONCE = 100  # requests; those whose answers never end do not count
 IDLE = 15.0  # seconds that a connection which nobody uses is kept: less than any server keeps it
 PIECE = 256 * 1024  # bytes that are read at once
-LONGEST_LINE = 64 * 1024  # bytes of one line of a header
+LONGEST_HEADER = 64 * 1024  # bytes
 
 
 class NotConnected(OSError):
@@ -30,9 +32,11 @@ class NotConnected(OSError):
 class Answer:
     """What the server says. Read it once: whole, or in pieces."""
 
-    def __init__(self, connection: _Connection, status: int, headers: Mapping[str, str]) -> None:
-        self.status = status
-        self.headers = headers
+    def __init__(self, connection: _Connection, said: h11.Response) -> None:
+        self.status = said.status_code
+        self.headers: Mapping[str, str] = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in said.headers
+        }
         """By their names in lower case."""
         self._connection = connection
 
@@ -42,24 +46,9 @@ class Answer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as it comes. Raises ConnectionError where it ends early, TimeoutError where nothing more comes."""
-        connection, headers = self._connection, self.headers
-        if self.status in (204, 304):
-            pass
-        elif "chunked" in headers.get("transfer-encoding", "").lower():
-            while size := await connection.size_of_chunk():
-                async for piece in connection.exactly(size):
-                    yield piece
-                await connection.line()
-            while await connection.line():
-                continue  # trailers
-        elif "content-length" in headers:
-            async for piece in connection.exactly(int(headers["content-length"])):
-                yield piece
-        else:
-            while piece := await connection.some(PIECE):
-                yield piece
-            return  # the end of the connection was the end of the answer
-        connection.reusable = headers.get("connection", "").lower() != "close"
+        while isinstance(event := await self._connection.event(), h11.Data):
+            yield bytes(event.data)
+        self._connection.finish()
 
 
 class Client:
@@ -115,11 +104,12 @@ class Client:
         silence: float | None,
         until: float | None,
     ) -> AsyncIterator[Answer]:
+        request = _request(method, path, self._named, params, headers, data)
         connection = self._kept() or await self._connected()
         self._busy.add(connection)
         connection.begin(silence, until)
         try:
-            await connection.send(_request(method, path, self._named, params, headers, data))
+            await connection.send(request, h11.Data(data=data or b""), h11.EndOfMessage())
             yield await connection.answer()
         finally:
             connection.rest()
@@ -144,7 +134,7 @@ class Client:
 
     async def _connected(self) -> _Connection:
         tls = self._tls if self._secure else None
-        opening = asyncio.ensure_future(asyncio.open_connection(self._host, self._port, ssl=tls, limit=LONGEST_LINE))
+        opening = asyncio.ensure_future(asyncio.open_connection(self._host, self._port, ssl=tls, limit=PIECE))
         opened: Streams | None = None
         try:
             await asyncio.wait({opening}, timeout=self._connect)  # wait_for would swallow a cancellation now and then
@@ -176,6 +166,7 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LONGEST_HEADER)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._silence: float | None = None
@@ -186,14 +177,20 @@ class _Connection:
 
     @property
     def ended(self) -> bool:
-        """Whether the server closed it, or said what nobody asked for."""
-        return self._reader.at_eof() or self._writer.is_closing() or bool(self._reader._buffer)  # type: ignore[attr-defined]  # there is no public way to see it
+        """Whether the server closed it."""
+        return self._reader.at_eof() or self._writer.is_closing()
 
     def begin(self, silence: float | None, until: float | None) -> None:
         """A request begins."""
         self.reusable = False
         self._silence, self._until = silence, until
         self._watch_the_clock()
+
+    def finish(self) -> None:
+        """The answer was read to its end."""
+        if self._http.states == {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
+            self._http.start_next_cycle()
+            self.reusable = not self._http.trailing_data[0]
 
     def rest(self) -> None:
         """The request is over."""
@@ -213,55 +210,32 @@ class _Connection:
         self._late = True
         self.abort()
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, *events: h11.Event) -> None:
         """Send it."""
-        self._writer.write(data)
+        self._writer.write(b"".join([self._http.send(event) or b"" for event in events]))
         await self._heard(self._writer.drain())
 
     async def answer(self) -> Answer:
         """The header of the answer."""
-        while True:
-            try:
-                status = int((await self.line()).split(b" ", 2)[1])
-            except (IndexError, ValueError):
-                raise ConnectionError("what answers there does not speak HTTP") from None
-            headers = {}
-            while line := await self.line():
-                name, _, value = line.decode("latin-1").partition(":")
-                headers[name.strip().lower()] = value.strip()
-            if status >= 200:  # before that it only says that it goes on
-                return Answer(self, status, headers)
+        while not isinstance(event := await self.event(), h11.Response):
+            continue  # one before it only says that the server goes on
+        return Answer(self, event)
 
-    async def size_of_chunk(self) -> int:
-        """The length that comes next; 0: the last one."""
-        line = await self.line()
+    async def event(self) -> object:
+        """What the server says next, an event of h11."""
         try:
-            return int(line.split(b";")[0], 16)
-        except ValueError:
-            raise ConnectionError(f"the answer is broken: {line[:40]!r} is no length") from None
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                piece = await self._some()
+                if not piece and self._http.their_state is h11.SEND_RESPONSE:
+                    raise ConnectionError("the server closed the connection")
+                self._http.receive_data(piece)
+        except h11.RemoteProtocolError as error:
+            raise ConnectionError(f"the answer is broken: {error}") from None
+        return event
 
-    async def line(self) -> bytes:
-        """The next line, without its end."""
-        try:
-            line = await self._heard(self._reader.readuntil(b"\n"))
-        except asyncio.IncompleteReadError:
-            raise ConnectionError("the server closed the connection") from None
-        except asyncio.LimitOverrunError:
-            raise ConnectionError(f"the answer is broken: a line of more than {LONGEST_LINE} bytes") from None
-        return line.rstrip(b"\r\n")
-
-    async def exactly(self, size: int) -> AsyncIterator[bytes]:
-        """So many bytes, as they come."""
-        while size:
-            piece = await self.some(min(size, PIECE))
-            if not piece:
-                raise ConnectionError("the server closed the connection in the middle of an answer")
-            size -= len(piece)
-            yield piece
-
-    async def some(self, most: int) -> bytes:
-        """What has come, ``most`` bytes at most; none: the end."""
-        piece = await self._heard(self._reader.read(most))
+    async def _some(self) -> bytes:
+        """What has come; nothing: the end."""
+        piece = await self._heard(self._reader.read(PIECE))
         if not piece and self._late:
             raise asyncio.TimeoutError
         if self._silence is not None:
@@ -271,7 +245,7 @@ class _Connection:
     async def _heard(self, work: Awaitable[T]) -> T:
         try:
             return await work
-        except (OSError, EOFError):
+        except OSError:
             if self._late:
                 raise asyncio.TimeoutError from None
             raise
@@ -298,11 +272,10 @@ def _request(
     params: Mapping[str, str] | None,
     headers: Mapping[str, str],
     data: bytes | None,
-) -> bytes:
+) -> h11.Request:
+    length = {} if data is None and method == "GET" else {"Content-Length": str(len(data or b""))}
     target = f"{path}?{urlencode(params)}" if params else path
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers.items())]
-    if data is not None or method in ("POST", "PUT", "PATCH"):
-        lines.append(f"Content-Length: {len(data or b'')}")
-    if any("\r" in line or "\n" in line for line in lines):
-        raise ConnectionError("a header of the request holds a line break: look at the token")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (data or b"")
+    try:
+        return h11.Request(method=method, target=target, headers=[*{"Host": host, **headers, **length}.items()])
+    except h11.LocalProtocolError:  # whose message would show the token
+        raise ConnectionError("a header of the request holds what no header may: look at the token") from None
