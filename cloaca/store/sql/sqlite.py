@@ -31,8 +31,7 @@ MIGRATIONS = migrations_of("sqlite")
 _OLDEST = (3, 35, 0)  # the first with RETURNING
 _BUSY_MS = 2  # a write that may run in an event loop waits no longer for programs that know nothing of our lock file
 _LARGEST_LOG = 64 * 1024 * 1024  # bytes to which the write-ahead log is cut back once it was larger
-_PAGE = 2_048  # bytes: a record changes parts of a few pages, and all of each is written to the log and summed up
-_LOG_PAGES = 32_000  # the commit that finds so many empties the log itself, if our own thread did not keep up
+_LOG_PAGES = 16_000  # of 4 KiB: the commit that finds so many empties the log itself, if our own thread did not keep up
 
 
 class SqliteDatabase:
@@ -183,7 +182,6 @@ def _prepare(connection: sqlite3.Connection, url: SqliteUrl) -> sqlite3.Connecti
     try:
         if not url.memory:
             if url.mode != "ro":
-                connection.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file; another keeps its own
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_LOG}")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")

@@ -107,7 +107,7 @@ class SqlStore:
 
     def create_here(self, obj: R, status: Status) -> R:
         """As in ``BlockingStore``."""
-        work, made = self._creation(obj, _text(obj, status))
+        work, made = self._creation(obj, status.text or _text(obj, status))
         return made(self._database.write_here(work))
 
     def _creation(self, obj: R, status: str) -> tuple[Work[Sequence[Any]], Callable[[Sequence[Any]], R]]:
@@ -168,7 +168,7 @@ class SqlStore:
 
     def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
         """As in ``BlockingStore``."""
-        text = _text(obj, status)
+        text = status.text or _text(obj, status)
         values = {"uid": obj.metadata.uid, "seen": int(version), "status": text}
         rows = self._database.write_here(OneStatement(self._sql["record"], values))
         if rows:
@@ -289,8 +289,7 @@ class SqlStore:
 
 
 def _text(obj: Resource[Any, Any], status: Status) -> str:
-    text = status.text
-    return status_json(obj.model_copy(update={"status": status.status})) if text is None else text
+    return status_json(obj.model_copy(update={"status": status.status}))
 
 
 def _by_name(ref: Ref) -> dict[str, str]:
