@@ -177,8 +177,13 @@ class Execution:
 
     def begin(self) -> None:
         """Start it. Raises RuntimeError where there is no thread for it."""
+        self._workshop.crew.submit(self.run)
+
+    def run(self) -> None:
+        """Start it in this thread, one of the crew's, and go on as far as nothing is to be waited for."""
         self._stop.listen(functools.partial(self._post, _nothing))
-        self._post(_nothing)
+        self._events.append(_nothing)
+        self._go()
 
     def abandon(self) -> None:
         """Let go of what runs, and record nothing more."""
@@ -321,8 +326,9 @@ class Execution:
 
     def _close(self) -> None:
         self._over = True
-        self._stop.listen(None)  # else the two would keep each other, and all that belongs to the run
-        self._tell_over()
+        self._stop.listen(None)  # who asks for stops, and who waits for the end, may know this run: it forgets both
+        tell, self._tell_over = self._tell_over, _nothing
+        tell()
 
     def _let_go(self) -> None:
         """Give up what runs. A sync function cannot be stopped in its thread: its late result is ignored."""

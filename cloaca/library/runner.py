@@ -22,7 +22,6 @@ from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Execution, Stop, StopReason, Workshop, execute
 from cloaca.engine.journal import StoreJournal
-from cloaca.engine.record import Record
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import (
@@ -39,6 +38,7 @@ from cloaca.library.presence import BEAT, Presence
 from cloaca.library.recovery import recover
 from cloaca.library.schedules import ScheduleMethods
 from cloaca.library.triggers import TriggerSchedules
+from cloaca.library.waiting import Waiting
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import manual_run_name, run_labels
 from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
@@ -148,7 +148,7 @@ class DefaultRunner(ScheduleMethods):
         self._lock = threading.Lock()
         self._closed = False
         self._active: set[concurrent.futures.Future[Any]] = set()
-        self._executing: set[_Ending] = set()
+        self._executing: set[Waiting] = set()
         self._patterns: dict[str, WorkflowRun] = {}  # workflow → what all its runs have in common
         self._crew = Crew()
         self._loop = asyncio.new_event_loop()
@@ -229,9 +229,7 @@ class DefaultRunner(ScheduleMethods):
             )
         given = Context(context).to_dict()
         check_size(given)
-        run = self._new_run(workflow.name, given)
-        journal = StoreJournal(self._blocking, run, created=False)
-        record = self._wait_for(workflow, run, journal)
+        record, uid = self._wait_for(workflow, given).result()
         completed = record.phase is RunPhase.COMPLETED
         return WorkflowResult(
             status="Completed" if completed else "Failed",
@@ -240,8 +238,47 @@ class DefaultRunner(ScheduleMethods):
             end_time=record.finished_at or record.started_at,
             error_message=None if completed else record.message,
             workflow_name=workflow.name,
-            execution_id=journal.uid,
+            execution_id=uid,
         )
+
+    def _wait_for(self, workflow: Workflow, context: dict[str, Any]) -> Waiting:
+        """Take a new run to its end, while this thread waits: everything is done by the crew."""
+        waiting = Waiting()
+        with self._lock:
+            self._refuse_if_closed()
+            self._executing.add(waiting)
+        try:
+            try:
+                self._crew.submit(functools.partial(self._execute, workflow, context, waiting))
+            except BaseException:
+                self._executing.discard(waiting)
+                raise
+            waiting.wait()
+        except BaseException:  # whatever a signal raised here while the run goes on
+            waiting.stop.request(StopReason.CANCELLED)
+            raise
+        return waiting
+
+    def _execute(self, workflow: Workflow, context: dict[str, Any], waiting: Waiting) -> None:
+        """In a thread of the crew: make the run that another thread waits for, and drive it."""
+        try:
+            run = self._new_run(workflow.name, context)
+            journal = StoreJournal(self._blocking, run, created=False)
+            timer = self._time_limit(run, waiting.stop)
+            over = functools.partial(self._ended, waiting, timer)
+            execution = Execution(workflow, context, run.status, journal, self._workshop, waiting.stop, over)
+            waiting.begun(execution, journal)
+        except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            waiting.error = error
+            self._ended(waiting, None)
+        else:
+            execution.run()
+
+    def _ended(self, waiting: Waiting, timer: Timer | None) -> None:
+        if timer is not None:
+            timer.cancel()
+        self._executing.discard(waiting)
+        waiting.tell()
 
     def _new_run(self, workflow: str, context: dict[str, Any]) -> WorkflowRun:
         """A run that is not recorded yet: what is checked once for all runs of the workflow, with what is its own."""
@@ -256,41 +293,6 @@ class DefaultRunner(ScheduleMethods):
         metadata = like.metadata.model_copy(update={"name": name})
         spec = like.spec.model_copy(update={"context": context})
         return like.model_copy(update={"metadata": metadata, "spec": spec})
-
-    def _wait_for(self, workflow: Workflow, run: WorkflowRun, journal: StoreJournal) -> Record:
-        """Take a run to its end, while this thread waits."""
-        stop, ending = Stop(), _Ending()
-        execution = Execution(
-            workflow,
-            run.spec.context,
-            run.status,
-            journal,
-            self._workshop,
-            stop,
-            functools.partial(self._ended, ending),
-        )
-        with self._lock:
-            self._refuse_if_closed()
-            self._executing.add(ending)
-        timer = self._time_limit(run, stop)
-        try:
-            try:
-                execution.begin()
-            except BaseException:
-                self._executing.discard(ending)
-                raise
-            ending.wait()
-        except BaseException:  # whatever a signal raised here while the run goes on
-            stop.request(StopReason.CANCELLED)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        return execution.result()
-
-    def _ended(self, ending: _Ending) -> None:
-        self._executing.discard(ending)
-        ending.tell()
 
     async def _drive(self, workflow: Workflow, journal: StoreJournal, stop: Stop) -> RunStatus:
         """Take a run to its end, while others of the loop go on."""
@@ -419,8 +421,8 @@ class DefaultRunner(ScheduleMethods):
             self._registry.listeners.remove(self._adopt)
         winding_down = asyncio.run_coroutine_threadsafe(self._wind_down(), self._loop)
         concurrent.futures.wait([*active, winding_down])
-        for ending in executing:
-            ending.wait()
+        for waiting in executing:
+            waiting.wait()
         try:
             asyncio.run_coroutine_threadsafe(self._store.close(), self._loop).result()
         finally:
@@ -466,23 +468,6 @@ class DefaultRunner(ScheduleMethods):
 
     def __repr__(self) -> str:
         return f"DefaultRunner({'shut down' if self._closed else 'open'})"
-
-
-class _Ending:
-    """Lets threads wait for the end of a run: a signal interrupts the wait."""
-
-    def __init__(self) -> None:
-        self._open = threading.Lock()
-        self._open.acquire()
-
-    def tell(self) -> None:
-        """It has ended."""
-        self._open.release()
-
-    def wait(self) -> None:
-        """Return once it has ended."""
-        with self._open:
-            return
 
 
 async def _end_tasks() -> None:

@@ -1,0 +1,40 @@
+"""What a thread that waits for a run, and the threads that drive it, know of each other."""
+
+from __future__ import annotations
+
+import threading
+
+from cloaca.engine.execute import Execution, Stop
+from cloaca.engine.journal import StoreJournal
+from cloaca.engine.record import Record
+
+
+class Waiting:
+    """A run of whose end threads wait: a signal interrupts the wait."""
+
+    def __init__(self) -> None:
+        self.stop = Stop()  # what those who wait may ask for
+        self.error: BaseException | None = None  # why it did not even begin
+        self._run: tuple[Execution, StoreJournal] | None = None  # None: it did not begin yet
+        self._open = threading.Lock()
+        self._open.acquire()
+
+    def begun(self, execution: Execution, journal: StoreJournal) -> None:
+        """It begins."""
+        self._run = execution, journal
+
+    def tell(self) -> None:
+        """It has ended."""
+        self._open.release()
+
+    def wait(self) -> None:
+        """Return once it has ended."""
+        with self._open:
+            return
+
+    def result(self) -> tuple[Record, str]:
+        """What was written last, and the run's uid. Raises what kept it from its end."""
+        if self._run is None:
+            raise self.error or RuntimeError("the run is not over")
+        execution, journal = self._run
+        return execution.result(), journal.uid
