@@ -31,6 +31,10 @@ class Connection(Protocol):
         """Run one statement, whose parameters are written ``:name``."""
         ...
 
+    def give_out(self, statement: str, parameters: Mapping[str, Any], /) -> int | None:
+        """Run one statement that gives out a resource version: which one; None: it found nothing to change."""
+        ...
+
 
 Work = Callable[[Connection], T]
 """Runs inside a transaction, perhaps together with others', perhaps twice: only what it writes there may last.
@@ -40,16 +44,16 @@ What it raises as StoreError it raises before its first write, so that the other
 
 
 class OneStatement:
-    """A work that runs one statement and returns all its rows: it may be a transaction by itself."""
+    """A work that is one statement, which gives out a resource version: it may be a transaction by itself."""
 
-    __slots__ = ("parameters", "statement")
+    __slots__ = ("_parameters", "_statement")
 
     def __init__(self, statement: str, parameters: Mapping[str, Any]) -> None:
-        self.statement = statement
-        self.parameters = parameters
+        self._statement = statement
+        self._parameters = parameters
 
-    def __call__(self, connection: Connection, /) -> list[Any]:
-        return connection.execute(self.statement, self.parameters).fetchall()
+    def __call__(self, connection: Connection, /) -> int | None:
+        return connection.give_out(self._statement, self._parameters)
 
 
 class Database(Protocol):

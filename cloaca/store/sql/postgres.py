@@ -138,7 +138,8 @@ class PostgresDatabase:
         if session is None:
             session = self._sessions.reading = self._session()
         try:
-            return work(session.connection())
+            connection: Any = session.connection()  # a read calls nothing that psycopg's own connection has not
+            return work(connection)
         except psycopg.Error:
             session.discard()
             raise

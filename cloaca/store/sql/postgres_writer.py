@@ -136,6 +136,10 @@ class _Within:
     def execute(self, statement: str, parameters: Mapping[str, Any], /) -> Cursor:
         return _Rows(execute(self._connection, statement, parameters), self._pipeline)
 
+    def give_out(self, statement: str, parameters: Mapping[str, Any], /) -> int | None:
+        row = self.execute(statement, parameters).fetchone()
+        return None if row is None else int(row[0])
+
 
 class _Rows:
     """What a statement gave, once somebody reads it.

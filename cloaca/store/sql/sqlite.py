@@ -21,10 +21,11 @@ from cloaca.store.sql.feed import Feed
 from cloaca.store.sql.filelock import FileLock
 from cloaca.store.sql.migrations import migrations_of, pending
 from cloaca.store.sql.statements import named, read
-from cloaca.store.sql.transactions import Transactions
+from cloaca.store.sql.transactions import Transactions, WritingConnection
 from cloaca.store.sql.url import MEMORY, SqliteUrl
 
 T = TypeVar("T")
+C = TypeVar("C", bound=sqlite3.Connection)
 
 MIGRATIONS = migrations_of("sqlite")
 
@@ -48,13 +49,13 @@ class SqliteDatabase:
         file = FileLock(None if self._path is None or url.mode == "ro" else f"{self._path}.lock")
         opened: list[sqlite3.Connection] = []
         try:
-            opened.append(_connect(url, self._path))
+            opened.append(writing := _connect(url, self._path, WritingConnection))
             # several processes that make one file at once take turns; where it takes too long, SQLite's wait decides
             turn = file.wait(url.busy_timeout)
             try:
                 _prepare(opened[0], url)
                 _migrate(opened[0], self._path, migrations or MIGRATIONS, read_only=url.mode == "ro")
-                opened += [] if url.memory else [_prepare(_connect(url, self._path), url) for _ in range(2)]
+                opened += [] if url.memory else [_another(url, self._path) for _ in range(2)]
                 if url.mode != "ro":
                     opened[0].execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             finally:
@@ -67,9 +68,9 @@ class SqliteDatabase:
             if isinstance(error, sqlite3.Error):
                 raise self._explain(error) from error
             raise
-        writing, self._reading, watching = opened if len(opened) > 1 else (opened[0], opened[0], None)
-        self._feed = Feed(watching, file.path)
-        self._checkpoints = None if url.memory else Checkpoints(lambda: _prepare(_connect(url, self._path), url))
+        self._reading: sqlite3.Connection = writing if url.memory else opened[1]
+        self._feed = Feed(None if url.memory else opened[2], file.path)
+        self._checkpoints = None if url.memory else Checkpoints(lambda: _another(url, self._path))
         self._transactions = Transactions(
             writing, file=file, patience=url.busy_timeout, committed=self._committed, explain=self._explain
         )
@@ -168,14 +169,18 @@ _ADVICE = (
 )
 
 
-def _connect(url: SqliteUrl, path: Path | None) -> sqlite3.Connection:
+def _connect(url: SqliteUrl, path: Path | None, kind: type[C]) -> C:
     if sqlite3.sqlite_version_info < _OLDEST:
         needed = ".".join(map(str, _OLDEST))
         raise StoreUnavailable(f"Python's SQLite is {sqlite3.sqlite_version}: {needed} or newer is needed")
     if path is None:
-        return sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+        return kind(MEMORY, isolation_level=None, check_same_thread=False)
     uri = f"{path.absolute().as_uri()}?mode={url.mode}"
-    return sqlite3.connect(uri, uri=True, timeout=url.busy_timeout, isolation_level=None, check_same_thread=False)
+    return kind(uri, uri=True, timeout=url.busy_timeout, isolation_level=None, check_same_thread=False)
+
+
+def _another(url: SqliteUrl, path: Path | None) -> sqlite3.Connection:
+    return _prepare(_connect(url, path, sqlite3.Connection), url)
 
 
 def _prepare(connection: sqlite3.Connection, url: SqliteUrl) -> sqlite3.Connection:

@@ -10,23 +10,21 @@ SELECT 1 + max((SELECT coalesce(max(resource_version), 0) FROM objects),
                (SELECT coalesce(max(resource_version), 0) FROM deletions));
 
 -- create --
--- Its resource version; no row: the name is taken.
+-- Changes nothing where the name is taken. given_out notes its argument, and is it: RETURNING costs a tenth of a write.
 INSERT INTO objects
     (uid, kind, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status)
 VALUES
     (:uid, :kind, :namespace, :name,
-     1 + max((SELECT coalesce(max(resource_version), 0) FROM objects),
-             (SELECT coalesce(max(resource_version), 0) FROM deletions)),
+     given_out(1 + max((SELECT coalesce(max(resource_version), 0) FROM objects),
+                       (SELECT coalesce(max(resource_version), 0) FROM deletions))),
      1, :created, :labels, :annotations, :owners, :spec, :status)
-ON CONFLICT (kind, namespace, name) DO NOTHING
-RETURNING resource_version;
+ON CONFLICT (kind, namespace, name) DO NOTHING;
 
 -- record --
--- A new status for an object as it was last read; its new resource version. No row: it is gone, it was changed, or it
--- has that status already.
+-- A new status for an object as it was last read. Changes nothing where it is gone, was changed, or has that status
+-- already.
 UPDATE objects
 SET status = :status,
-    resource_version = 1 + max((SELECT coalesce(max(resource_version), 0) FROM objects),
-                               (SELECT coalesce(max(resource_version), 0) FROM deletions))
-WHERE uid = :uid AND resource_version = :seen AND status <> :status
-RETURNING resource_version;
+    resource_version = given_out(1 + max((SELECT coalesce(max(resource_version), 0) FROM objects),
+                                         (SELECT coalesce(max(resource_version), 0) FROM deletions)))
+WHERE uid = :uid AND resource_version = :seen AND status <> :status;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -110,8 +110,8 @@ class SqlStore:
         work, made = self._creation(obj, status.text or _text(obj, status))
         return made(self._database.write_here(work))
 
-    def _creation(self, obj: R, status: str) -> tuple[Work[Sequence[Any]], Callable[[Sequence[Any]], R]]:
-        """What makes ``obj``, and what makes of the rows that this returned the object as it stands."""
+    def _creation(self, obj: R, status: str) -> tuple[Work[int | None], Callable[[int | None], R]]:
+        """What makes ``obj``, and what makes of the resource version that this returned the object as it stands."""
         check(obj)
         now = datetime.now(timezone.utc)
         uid = str(uuid.uuid4())
@@ -127,18 +127,18 @@ class SqlStore:
         }
         insert = OneStatement(self._sql["create"], values)
 
-        def insert_owned(connection: Connection) -> Sequence[Any]:
+        def insert_owned(connection: Connection) -> int | None:
             for owner in obj.metadata.owner_references:
                 if connection.execute(self._sql["exists"], {"uid": owner.uid}).fetchone() is None:
                     raise NotFound(f"{obj.ref}: its owner {owner.kind} {owner.name} is gone")
             return insert(connection)
 
-        def made(rows: Sequence[Any]) -> R:
-            if not rows:
+        def made(version: int | None) -> R:
+            if version is None:
                 raise AlreadyExists(f"{obj.ref} exists already")
             filled = {
                 "uid": uid,
-                "resource_version": str(rows[0][0]),
+                "resource_version": str(version),
                 "generation": 1,
                 "creation_timestamp": now,
                 "deletion_timestamp": None,
@@ -170,9 +170,9 @@ class SqlStore:
         """As in ``BlockingStore``."""
         text = status.text or _text(obj, status)
         values = {"uid": obj.metadata.uid, "seen": int(version), "status": text}
-        rows = self._database.write_here(OneStatement(self._sql["record"], values))
-        if rows:
-            return str(rows[0][0])
+        given = self._database.write_here(OneStatement(self._sql["record"], values))
+        if given is not None:
+            return str(given)
         # what it was: gone, changed, or nothing to write after all
         seen = obj.model_copy(update={"metadata": obj.metadata.model_copy(update={"resource_version": version})})
         return str(self._database.write_here(self._status_write(seen, text)).resource_version)

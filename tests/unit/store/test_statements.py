@@ -11,13 +11,14 @@ import pytest
 
 from cloaca.store.sql.sqlite import MIGRATIONS
 from cloaca.store.sql.statements import named, read
+from cloaca.store.sql.transactions import WritingConnection
 
 STATEMENTS = named(read("queries.sql")) | named(read("sqlite.sql"))
 
 
 @pytest.fixture
 def database() -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+    with contextlib.closing(WritingConnection(":memory:")) as connection:
         for text in MIGRATIONS:
             connection.executescript(text)
         yield connection

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from cloaca.errors import Conflict, StoreUnavailable
+from cloaca.store.sql.database import OneStatement
 from cloaca.store.sql.filelock import FileLock
-from cloaca.store.sql.transactions import Transactions
+from cloaca.store.sql.transactions import Transactions, WritingConnection
 
 
 class Setting:
@@ -21,7 +22,7 @@ class Setting:
 
     def __init__(self, folder: Path, patience: float) -> None:
         self.path = folder / "numbers.db"
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0.002)
+        connection = WritingConnection(self.path, isolation_level=None, check_same_thread=False, timeout=0.002)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")
         self.told = 0
@@ -77,6 +78,20 @@ async def test_a_write_that_nobody_is_in_the_way_of_is_made_at_once(setting: Set
     with pytest.raises(StopIteration):
         write.send(None)  # it never waits for the loop
     assert (setting.numbers(), setting.told) == ([1], 1)
+
+
+async def test_one_statement_gives_out_a_version_or_none_where_it_changes_nothing(setting: Setting) -> None:
+    insert = OneStatement("INSERT INTO numbers VALUES (given_out(:n)) ON CONFLICT DO NOTHING", {"n": 7})
+    assert await setting.transactions.run(insert) == 7
+    assert await setting.transactions.run(insert) is None
+    assert await setting.together(
+        add(1), insert, OneStatement("UPDATE numbers SET n = given_out(8) WHERE n = 7", {})
+    ) == [
+        1,
+        None,
+        8,
+    ]
+    assert (setting.numbers(), setting.told) == ([1, 8], 2)
 
 
 async def test_writes_that_gather_share_one_commit(setting: Setting) -> None:
