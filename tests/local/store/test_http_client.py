@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from cloaca.store.kubernetes import config
+from cloaca.store.kubernetes.api import PAUSES, Api
 from cloaca.store.kubernetes.http import Client, NotConnected
 
 HEAVY = {"aiohttp", "yaml", "pydantic_settings", "kubernetes", "kopf", "sqlite3", "psycopg"}
@@ -188,6 +190,29 @@ async def test_a_token_with_a_line_break_is_no_second_request() -> None:
             async with client.ask("GET", "/", headers={"Authorization": "Bearer a\r\nX: y"}, total=30):
                 pass
         assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("header", "pause"), [("Retry-After: 7\r\n", 7.0), ("", PAUSES[0]), ("Retry-After: soon\r\n", PAUSES[0])]
+)
+async def test_a_busy_server_is_asked_again_when_it_says(
+    header: str, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep, slept = asyncio.sleep, []
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(0)
+
+    busy = (f"HTTP/1.1 429 Too Many Requests\r\n{header}Content-Length: 2\r\n\r\n{{}}",)
+    async with asked(busy, (f"{OK}Content-Length: 2\r\n\r\n{{}}",)) as (server, _):
+        url = f"http://127.0.0.1:{server.port}"
+        api = Api(config.Server(url=url, namespace="default", tls=None, token=lambda: None))
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "sleep", noted)
+            assert await api.request("POST", "/api/v1/namespaces/default/events", body={}) == {}
+        await api.close()
+    assert [seconds for seconds in slept if seconds] == [pause]
 
 
 def test_the_process_of_a_run_loads_what_it_needs_and_no_more() -> None:
