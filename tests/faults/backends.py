@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from faults.clock import VirtualLoop
 
 SOON = 5.0  # real seconds in which a server tells whoever follows
-COLLECTED = 30.0  # real seconds in which a cluster removes what belonged to something that was deleted
+COLLECTED = (
+    120.0  # real seconds in which a cluster removes what belonged to what was deleted; of new kinds it hears late
+)
 
 _numbers = itertools.count(1)
 

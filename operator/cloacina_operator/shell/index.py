@@ -131,6 +131,9 @@ class Index:
             if known is not None:
                 package = Ref(CloacinaPackage.KIND, ref.namespace, known.spec.package_ref.name)
                 affected += [package, *(other.ref for other in self.triggers_of(package) if other.ref != ref)]
+        elif _settings(before) != _settings(trigger):  # its runs may have to wait no longer
+            uid = trigger.metadata.uid
+            affected += [run.ref for run in self._runs.values() if run.trigger_uid == uid and run.waiting]
         return affected
 
     def triggers_of(self, package: Ref) -> Iterator[Trigger]:
@@ -233,6 +236,13 @@ def _gave_up_its_slot(before: _Unfinished, after: _Unfinished) -> bool:
 
 def _package_of(run: WorkflowRun) -> str | None:
     return None if run.spec.package_ref is None else run.spec.package_ref.name
+
+
+def _settings(trigger: Trigger) -> tuple[object, ...]:
+    """What says whether its runs may overlap."""
+    effective = trigger.status.effective
+    spec = (trigger.spec.concurrency_policy, trigger.spec.allow_concurrent)
+    return spec if effective is None else (effective.concurrency_policy,)
 
 
 def _is_fired_by(uid: str | None, package: str | None, trigger: Trigger) -> bool:

@@ -88,3 +88,19 @@ async def test_a_start_that_was_tried_is_known_until_the_run_has_ended() -> None
     await index.saw(Change(ref=first.ref))
     assert not index.has_begun(first)
     await store.close()
+
+
+async def test_runs_that_wait_are_looked_at_when_what_holds_between_them_changes() -> None:
+    store = await SqlStore.open(":memory:")
+    watch = await store.create(trigger(FORBID, uid=""))
+    by = TriggerReference(name="watch", uid=watch.metadata.uid)
+    waiting = await store.create(run("waiting", by=by))
+    await store.create(run("running", by=by, phase=RunPhase.RUNNING, attempt=1))
+    index = Index(store)
+    await index.load()
+    looked_at = []
+    for status in (watch.with_status(sequence=1).status, trigger(ALLOW).status):
+        watch = await store.write_status(watch.model_copy(update={"status": status}))
+        looked_at.append(await index.saw(Change(ref=watch.ref)))
+    assert looked_at == [[watch.ref], [watch.ref, waiting.ref]]
+    await store.close()
