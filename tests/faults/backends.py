@@ -224,14 +224,6 @@ class _Watching(KubernetesStore):
             task.add_done_callback(lambda _, watch=watch: self.watches.discard(watch))  # type: ignore[misc]  # bound now
         return reflectors, tasks
 
-    def connections(self) -> list[asyncio.WriteTransport]:
-        """Those that are open."""
-        connector = self.api._session.connector
-        assert connector is not None
-        kept = [protocol for pooled in connector._conns.values() for protocol, _ in pooled]
-        found = (protocol.transport for protocol in (*kept, *connector._acquired))
-        return [transport for transport in found if isinstance(transport, asyncio.WriteTransport)]
-
 
 class Kubernetes:
     """All our objects in a namespace of an API server. The operator reads from memory, pollers and runs ask, as on a
@@ -275,10 +267,7 @@ class Kubernetes:
     async def let_go(self, store: Store) -> None:
         assert isinstance(store, _Watching)
         self._open.discard(store)
-        connections = store.connections()
         await store.close()
-        for connection in connections:  # as when their process dies: nobody says goodbye
-            connection.abort()
 
     def wrote(self, ref: Ref, after: Resource[Any, Any] | None) -> None:
         if after is None:
