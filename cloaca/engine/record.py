@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -22,13 +23,17 @@ def json_text(value: Any) -> str:
     return to_json(value).decode()
 
 
+_name_json = lru_cache(maxsize=1024)(json_text)  # of tasks and processes, which every record names again
+
+
 class TaskRecord:
     """The status of one task, as it changes."""
 
-    __slots__ = ("_base", "attempts", "finished_at", "id", "known_text", "message", "phase", "started_at")
+    __slots__ = ("_base", "_began", "attempts", "finished_at", "id", "known_text", "message", "phase", "started_at")
 
     def __init__(self, task: str, recorded: TaskStatus | None = None) -> None:
         self._base = recorded
+        self._began: str | None = None  # ``started_at`` as a part of the JSON, which stays; None: not made yet
         self.known_text: str | None = None  # as JSON; None: it changed since
         self.id = task
         self.phase = TaskPhase.PENDING
@@ -57,7 +62,7 @@ class TaskRecord:
 
     def change(self, **changes: Any) -> None:
         """Set attributes otherwise."""
-        self.known_text = None
+        self.known_text = self._began = None
         for name, value in changes.items():
             setattr(self, name, value)
 
@@ -80,9 +85,10 @@ class TaskRecord:
         """As JSON."""
         if self.known_text is None:
             # a phase is a str: joined, it is its value, which costs a sixth of asking it for that
-            parts = ['{"id":', json_text(self.id), ',"phase":"', self.phase, f'","attempts":{self.attempts}']
+            parts = ['{"id":', _name_json(self.id), ',"phase":"', self.phase, f'","attempts":{self.attempts}']
             if self.started_at is not None:
-                parts.append(f',"startedAt":"{rfc3339(self.started_at)}"')
+                self._began = self._began or f',"startedAt":"{rfc3339(self.started_at)}"'
+                parts.append(self._began)
             if self.finished_at is not None:
                 parts.append(f',"finishedAt":"{rfc3339(self.finished_at)}"')
             if self.message is not None:
@@ -144,7 +150,7 @@ class Record:
         if recorded.conditions or recorded.__pydantic_extra__ is not None:
             return None
         tasks = ",".join([task.known_text or task.text for task in self.tasks])
-        contexts = ",".join([f"{json_text(task)}:{context.text}" for task, context in self.checkpoint.items()])
+        contexts = ",".join([f"{_name_json(task)}:{context.text}" for task, context in self.checkpoint.items()])
         parts = ['{"phase":"', self.phase, f'","tasks":[{tasks}],"checkpoint":{{{contexts}}}']
         if self.context is not None:
             parts.append(f',"context":{self.context.text}')
@@ -152,8 +158,11 @@ class Record:
         if self.finished_at is not None:
             parts.append(f',"finishedAt":"{rfc3339(self.finished_at)}"')
         parts.append(f',"attempt":{recorded.attempt},"failures":{recorded.failures}')
-        for name, value in (("message", self.message), ("traceback", self.traceback), ("podName", recorded.pod_name)):
-            if value is not None:
-                parts.append(f',"{name}":{json_text(value)}')
+        if self.message is not None:
+            parts.append(f',"message":{json_text(self.message)}')
+        if self.traceback is not None:
+            parts.append(f',"traceback":{json_text(self.traceback)}')
+        if recorded.pod_name is not None:
+            parts.append(f',"podName":{_name_json(recorded.pod_name)}')
         parts.append(',"conditions":[]}')
         return "".join(parts)

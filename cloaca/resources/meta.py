@@ -46,7 +46,8 @@ def rfc3339(moment: datetime) -> str:
     """``moment`` in UTC as Kubernetes writes micro-times: ``2026-03-28T09:00:00.000000Z``."""
     if moment.tzinfo is not timezone.utc:
         moment = moment.astimezone(timezone.utc)
-    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z"  # without +00:00
+    time = (moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond)
+    return "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % time  # noqa: UP031  # a third faster than all other ways
 
 
 Time = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
@@ -69,6 +70,9 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
+_new, _set = object.__new__, object.__setattr__
+
+
 class Schema(BaseModel):
     """Base of everything that enters as YAML or JSON: camelCase outside, frozen, unknown fields refused.
 
@@ -88,17 +92,17 @@ class Schema(BaseModel):
         """As pydantic's, in a quarter of its time: a run makes a dozen copies, and what is frozen may be shared."""
         if deep:
             return super().model_copy(update=update, deep=True)
-        new = self.__new__(type(self))
-        fields, extra, set_ = {**self.__dict__}, self.__pydantic_extra__, self.__pydantic_fields_set__
+        fields, extra, set_ = self.__dict__, self.__pydantic_extra__, self.__pydantic_fields_set__
         if update:
             if extra is not None:
                 return super().model_copy(update=update)
-            fields |= update
-            set_ = set_ | update.keys()
-        object.__setattr__(new, "__dict__", fields)
-        object.__setattr__(new, "__pydantic_fields_set__", set_)
-        object.__setattr__(new, "__pydantic_extra__", extra)
-        object.__setattr__(new, "__pydantic_private__", self.__pydantic_private__)
+            fields = {**fields, **update}
+            set_ = set_.union(update)
+        new = _new(type(self))
+        _set(new, "__dict__", fields if update else {**fields})
+        _set(new, "__pydantic_fields_set__", set_)
+        _set(new, "__pydantic_extra__", extra)
+        _set(new, "__pydantic_private__", self.__pydantic_private__)
         return new
 
     def to_json_dict(self) -> dict[str, Any]:
