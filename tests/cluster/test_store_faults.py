@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from cloaca.resources.trigger import PackageReference
 from cloaca.store import open_store
 from cloaca.store.kubernetes import api as client
 from cloaca.store.kubernetes.archives import part_name
+from cloaca.store.kubernetes.feed import Key, Reflector
 from cloaca.store.kubernetes.store import KubernetesStore
 
 PATIENCE = 60.0
@@ -90,6 +93,51 @@ async def test_a_watch_that_the_server_has_no_past_for_is_begun_anew_and_nothing
         assert cached.api.requests[("GET", "workflowruns")] >= 2, "it was not listed anew"
     finally:
         await cached.close()
+
+
+async def test_a_list_whose_past_is_gone_between_two_pages_is_begun_anew(
+    own: ControlPlane, store: KubernetesStore, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """410 Gone for a continue token: etcd was compacted beyond the first page, and the API server, which
+    keeps snapshots of its own, was started again."""
+    monkeypatch.setattr(client, "PAGE", 2)
+    made = [await store.create(run(f"run-{number}", namespace)) for number in range(5)]
+    seen: dict[str, str] = {}
+    compacted: list[int] = []
+
+    def saw(key: Key, obj: client.Object, gone: bool) -> None:
+        if gone:
+            del seen[key[1]]
+            return
+        seen[key[1]] = obj["metadata"]["resourceVersion"]
+        if not compacted:
+            own.kubectl("delete", "workflowrun", "run-4", "-n", namespace)
+            own.kubectl("label", "workflowrun", "run-0", "-n", namespace, "a=b")
+            compacted.append(compact(own))
+            own.stop("kube-apiserver")
+            own.start("kube-apiserver")
+
+    reflector = Reflector(store.api, f"/apis/cloacina.io/v1alpha1/namespaces/{namespace}/workflowruns", saw)
+    await reflector.load()
+
+    fresh = await store.list(WorkflowRun, namespace)
+    assert seen == {one.name: one.metadata.resource_version for one in fresh}
+    assert sorted(seen) == ["run-0", "run-1", "run-2", "run-3"]
+    assert seen["run-0"] != made[0].metadata.resource_version
+    assert compacted
+
+
+def compact(plane: ControlPlane) -> int:
+    """Have etcd forget its past up to now; returns the revision."""
+    url = next(word.partition("=")[2] for word in plane.commands["etcd"] if word.startswith("--advertise-client-urls"))
+
+    def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{url}/v3/kv/{path}", data=json.dumps(body).encode(), timeout=30) as answer:
+            return dict(json.load(answer))
+
+    revision = int(ask("range", {"key": "AA=="})["header"]["revision"])
+    ask("compaction", {"revision": str(revision), "physical": True})
+    return revision
 
 
 async def silent(store: KubernetesStore) -> None:

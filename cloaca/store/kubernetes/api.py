@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cloaca.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, StoreError, StoreUnavailable
@@ -27,6 +27,14 @@ JSON_PATCH = "application/json-patch+json"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 NAMES_ONLY_EVENTS = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 CLOSED = "the store is closed: open it anew"
+
+
+class Page(NamedTuple):
+    """A part of a list."""
+
+    items: Sequence[Object]
+    version: str  # of the whole list
+    first: bool  # what came before, if anything, is void
 
 
 class Expired(Exception):
@@ -98,22 +106,37 @@ class Api:
         self, path: str, params: Mapping[str, str] | None = None, accept: str = "application/json"
     ) -> tuple[list[Object], str]:
         """Every object, and the resource version of the list. Raises as ``request``, but never Expired."""
-        for _ in PAUSES:
-            try:
-                return await self._pages(path, {"limit": str(PAGE), **(params or {})}, accept)
-            except Expired:
-                continue  # the pages took longer than the server keeps its past: from the start
-        raise StoreUnavailable(f"{self.server.url}: the list of {path} expired again and again before its last page")
-
-    async def _pages(self, path: str, params: dict[str, str], accept: str) -> tuple[list[Object], str]:
         items: list[Object] = []
-        while True:
-            page = await self.request("GET", path, params=params, accept=accept)
-            items += page["items"] or ()  # null where there are none, of names only
-            token = page["metadata"].get("continue")
-            if not token:
-                return items, str(page["metadata"]["resourceVersion"])
-            params = {**params, "continue": token}
+        version = ""
+        async for page in self.pages(path, params, accept):
+            if page.first:
+                items.clear()
+            items += page.items
+            version = page.version
+        return items, version
+
+    async def pages(
+        self, path: str, params: Mapping[str, str] | None = None, accept: str = "application/json"
+    ) -> AsyncIterator[Page]:
+        """Every object, some at a time; from the start where the pages took longer than the server keeps its past.
+
+        Raises as ``request``, but never Expired.
+        """
+        for _ in PAUSES:
+            asked = {"limit": str(PAGE), **(params or {})}
+            first = True
+            try:
+                while True:
+                    page = await self.request("GET", path, params=asked, accept=accept)
+                    metadata = page["metadata"]
+                    yield Page(page["items"] or (), str(metadata["resourceVersion"]), first=first)
+                    if not metadata.get("continue"):
+                        return
+                    asked["continue"] = metadata["continue"]
+                    first = False
+            except Expired:
+                continue
+        raise StoreUnavailable(f"{self.server.url}: the list of {path} expired again and again before its last page")
 
     async def watch(
         self, path: str, params: Mapping[str, str], accept: str = "application/json"

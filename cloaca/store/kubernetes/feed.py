@@ -80,15 +80,21 @@ class Reflector:
 
     async def load(self) -> None:
         """List everything; tell of what is new, other or gone since the last time. Raises StoreUnavailable."""
-        items, version = await self._api.everything(self._path, self._selector, self._list_accept)
-        self.heard_at = time.monotonic()
-        before, self._known = self._known, {}
-        for item in items:
-            key = key_of(item)
-            self._known[key] = item["metadata"]["resourceVersion"]
-            if before.pop(key, None) != self._known[key]:
-                self._saw(key, item, False)
-        for key in before:
+        gone: set[Key] = set()
+        version = ""
+        async for page in self._api.pages(self._path, self._selector, self._list_accept):
+            self.heard_at = time.monotonic()
+            if page.first:
+                gone = set(self._known)
+            version = page.version
+            for item in page.items:
+                key, seen = key_of(item), item["metadata"]["resourceVersion"]
+                gone.discard(key)
+                if self._known.get(key) != seen:
+                    self._known[key] = seen
+                    self._saw(key, item, False)
+        for key in gone:
+            del self._known[key]
             self._saw(key, {"metadata": {"resourceVersion": version}}, True)  # gone by then, nobody knows when
         self._version = version
         self.loaded.set()

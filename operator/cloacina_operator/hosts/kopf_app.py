@@ -20,7 +20,7 @@ import kopf
 from kopf._core.engines.peering import Identity  # a str; kopf exports it under no name
 
 from cloaca.errors import CloacaError
-from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, Ref
 from cloaca.resources.meta import GROUP, VERSION
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.config import SCHEME, find_server, parse_url
@@ -115,7 +115,11 @@ class Operator:
 
 
 def handlers(queue: Queue) -> kopf.OperatorRegistry:
-    """What kopf does with an event: put the reference on the queue, and nothing else."""
+    """What kopf does with an event: put the reference on the queue, and nothing else.
+
+    Of packages only: triggers and runs, of which there are a hundred times as many, reach the queue through the store's
+    own watch, and kopf would hold each of them in memory once more.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -127,11 +131,9 @@ def handlers(queue: Queue) -> kopf.OperatorRegistry:
             inside, server=find_server(parse_url(SCHEME), os.environ).url
         )  # by address, as we do: kopf would ask the DNS
 
-    for kind in (CloacinaPackage, Trigger, WorkflowRun):
-
-        @kopf.on.event(GROUP, VERSION, kind.PLURAL, registry=registry, id=kind.PLURAL)
-        async def changed(namespace: str | None, name: str, kind: str = kind.KIND, **_: Any) -> None:
-            queue.add(Ref(kind, namespace or "", name))
+    @kopf.on.event(GROUP, VERSION, CloacinaPackage.PLURAL, registry=registry)
+    async def changed(namespace: str | None, name: str, **_: Any) -> None:
+        queue.add(Ref(CloacinaPackage.KIND, namespace or "", name))
 
     return registry
 
