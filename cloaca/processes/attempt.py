@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from cloaca.errors import PackageError, StoreError
 from cloaca.packages.load import load_package
 from cloaca.processes.mounted import arguments, mounted, obey_at_once, say_last
+from cloaca.processes.swift import importing
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -24,12 +25,16 @@ def main(given: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(given)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
+    with importing():
+        from cloaca.processes.run import run
+
+        if asked.store.startswith("kubernetes:"):  # else what opens the store loads it
+            import cloaca.store.kubernetes.store
     try:
         package = mounted(asked.archive, asked.digest, asked.scratch)
         registry = load_package(package.root, package.entry_module)
     except PackageError as error:
         return _gave_up(f"{error}\n{getattr(error, 'traceback_text', '')}".rstrip())
-    from cloaca.processes.run import run
 
     job = {
         "store": asked.store,
