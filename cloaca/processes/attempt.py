@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from cloaca.errors import PackageError, StoreError
 from cloaca.packages.load import load_package
@@ -29,7 +30,7 @@ def main(given: Sequence[str] | None = None) -> int:
         from cloaca.processes.run import run
 
         if asked.store.startswith("kubernetes:"):  # else what opens the store loads it
-            import cloaca.store.kubernetes.store
+            import_module("cloaca.store.kubernetes.store")
     try:
         package = mounted(asked.archive, asked.digest, asked.scratch)
         registry = load_package(package.root, package.entry_module)
