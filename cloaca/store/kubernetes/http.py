@@ -19,7 +19,7 @@ import h11
 T = TypeVar("T")
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-AT_ONCE = 100  # requests; those whose answers never end do not count
+AT_ONCE = 20  # requests, each with a connection of a quarter of a megabyte; those whose answers never end do not count
 IDLE = 15.0  # seconds that a connection which nobody uses is kept: less than any server keeps it
 PIECE = 256 * 1024  # bytes that are read at once
 LONGEST_HEADER = 64 * 1024  # bytes

@@ -69,8 +69,11 @@ class Watched:
 
 
 def slim(obj: Object) -> Object:
-    """Without what nobody reads and every object carries."""
+    """Without what nobody reads of it and takes the most room: there may be thousands."""
     obj["metadata"].pop("managedFields", None)
+    spec = obj.get("spec", {})
+    for name in ("template", "volumes", "tolerations"):  # of Deployments and Jobs; of pods
+        spec.pop(name, None)
     return obj
 
 
