@@ -98,10 +98,10 @@ CLUSTER_HEADING = "## On a cluster"
 CLUSTER_HEAD = """
 `make bench-cluster` measures this half (root, about a quarter of an hour): fires and bare Jobs one after the other on a
 [node of the tests](../decisions/0025-a-node-in-namespaces.md), the rest on an API server with its controllers and no
-node. A bare Job is made of the same image, as anybody makes one: its pod has the token of a service account and no other
-volume. It is timed from the request that creates it to its first instruction, `date`. `same_pod` is the very pod of the
-run with `date` in it, which is the floor; `without_volumes` lacks the token, too, and cannot speak to the API server: the
-kubelet looks only every 0.3 s whether a pod's volumes are there, so that any volume costs about that.
+node. A bare Job is made of the same image, as anybody makes one: its pod has the token of a service account and no
+other volume. It is timed from the request that creates it to its first instruction, `date`. `same_pod` is the very pod
+of the run with `date` in it, which is the floor; `without_volumes` lacks the token, too, and cannot speak to the API
+server: the kubelet looks only every 0.3 s whether a pod's volumes are there, so that any volume costs about that.
 """
 CLUSTER_PHASES = (
     ("poller", "the poller: from what the function found to the request that makes its run"),
