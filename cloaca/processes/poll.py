@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from cloaca.errors import CloacaError
 from cloaca.polling.poller import Poller
+from cloaca.polling.schedule import JITTER
+from cloaca.polling.workers import WORKER_MEMORY
 from cloaca.processes.launch import Nursery, PackageZygote
 from cloaca.processes.mounted import arguments, mounted, obey_at_once, say_last
 from cloaca.store import open_store
@@ -30,6 +32,10 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--package", required=True, help="name of the CloacinaPackage")
     parser.add_argument("--drain", type=float, default=DRAIN, help="seconds that polls get to end when it is to stop")
+    parser.add_argument(
+        "--worker-memory", type=int, default=WORKER_MEMORY, help="bytes that a worker may have resident"
+    )
+    parser.add_argument("--jitter", type=float, default=JITTER, help="part of an interval that chance may add to it")
     asked = parser.parse_args(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -59,6 +65,8 @@ async def _poll(asked: Namespace) -> None:
             namespace=asked.namespace,
             digest=asked.digest,
             start_worker=zygote.start_worker,
+            worker_memory=asked.worker_memory,
+            jitter=asked.jitter,
         )
         log.info("polling package %s at %s", asked.package, asked.digest)
         await _until_stopped(poller, zygote, stopping, asked.drain)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cloaca.packages.archive import Limits
+from cloaca.polling.schedule import JITTER
+from cloaca.polling.workers import WORKER_MEMORY
 from cloacina_operator.core.manifests import PodSettings
 from cloacina_operator.settings import SettingsError
 
@@ -58,6 +60,17 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         faults.append(f"{PREFIX}{name} is {given!r}, but must be a whole number of at least 1")
         return default
 
+    def fraction(name: str, default: float) -> float:
+        given = environment.get(PREFIX + name)
+        try:
+            value = default if not given else float(given)
+        except ValueError:
+            value = -1.0
+        if not 0.0 <= value <= 1.0:
+            faults.append(f"{PREFIX}{name} is {given!r}, but must be a number from 0 to 1")
+            return default
+        return value
+
     namespaces = tuple(dict.fromkeys(name.strip() for name in text("NAMESPACES", "").split(",") if name.strip()))
     image = text("IMAGE", "")
     if not image:
@@ -74,6 +87,8 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         store=text("POD_STORE", "") or None,
         import_timeout=count("IMPORT_TIMEOUT", 60),
         job_ttl=count("JOB_TTL", 3600),
+        worker_memory=count("WORKER_MEMORY", WORKER_MEMORY),
+        jitter=fraction("JITTER", JITTER),
     )
     own = text("POD_NAMESPACE", "default")
     settings = ClusterSettings(

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from cloaca.polling.schedule import JITTER
+from cloaca.polling.workers import WORKER_MEMORY
 from cloaca.resources import CloacinaPackage, Resource, WorkflowRun
 from cloaca.resources.meta import owned_by
 from cloaca.resources.names import (
@@ -64,6 +66,10 @@ class PodSettings:
     """Seconds that importing a package may take."""
     job_ttl: int = 3600
     """Seconds that the Job of a run, and so its log, stays after its end."""
+    worker_memory: int = WORKER_MEMORY
+    """Bytes that a worker of a poller may have resident between two polls; over that it is replaced."""
+    jitter: float = JITTER
+    """The part of its interval by which chance may put off a poll."""
     resources: Manifest = field(default_factory=lambda: {"requests": {"cpu": "50m", "memory": "96Mi"}})
     """Of the main container, where the podTemplate says nothing."""
 
@@ -97,7 +103,8 @@ def poller_deployment(package: CloacinaPackage, digest: str, parts: int, setting
     """The Deployment that polls a package: one pod, and the old one is gone before a new one comes."""
     labels = _labels(package.name, Component.POLLER)
     where = _where(package, digest, settings, cached=True)  # it looks at the same objects again and again
-    arguments = ["cloaca.processes.poll", "--package", package.name, *where]
+    limits = ["--worker-memory", str(settings.worker_memory), "--jitter", str(settings.jitter)]
+    arguments = ["cloaca.processes.poll", "--package", package.name, *limits, *where]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -125,6 +125,18 @@ def test_a_poller_is_replaced_and_never_doubled() -> None:
     assert made["spec"]["template"]["spec"]["serviceAccountName"] == "cloacina-poller"
 
 
+def test_a_poller_reads_from_memory_and_keeps_the_limits_of_the_operator() -> None:
+    settings = PodSettings(image="i:1", worker_memory=1_000_000, jitter=0.5)
+
+    made = poller_deployment(package(), DIGEST, 1, settings)
+
+    assert main_container(made)["args"] == [
+        *("cloaca.processes.poll", "--package", "data-ingest", "--worker-memory", "1000000", "--jitter", "0.5"),
+        *("--namespace", "team", "--store", "kubernetes:?namespace=team&cached=true"),
+        *("--archive", "/cloacina/archive", "--digest", DIGEST),
+    ]
+
+
 def test_a_run_is_tried_once_a_job_and_goes_with_its_run() -> None:
     made = the_run_job(package(), run())
 
