@@ -6,8 +6,17 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+
+@dataclass(kw_only=True)
+class _Connection:
+    """One that is passed on."""
+
+    said_at: float  # when the client last said something
+    passing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Proxy:
@@ -15,15 +24,21 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._passing: list[asyncio.Event] = []  # of each connection
+        self._connections: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
 
-    def silence(self) -> None:
-        """What is open now stays open, and nobody hears anything on it any more."""
-        for passing in self._passing:
-            passing.clear()
+    def silence(self, idle: float = 0.0) -> int:
+        """What is open now stays open, and nobody hears anything on it any more; returns how many such there are.
+
+        ``idle``: only where the client has said nothing for so many seconds, as on connections that it only listens to.
+        """
+        until = asyncio.get_running_loop().time() - idle
+        for connection in self._connections:
+            if connection.said_at <= until:
+                connection.passing.clear()
+        return sum(not connection.passing.is_set() for connection in self._connections)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Join a connection to one of its own to the server."""
@@ -33,20 +48,29 @@ class Proxy:
         task.add_done_callback(self._accepting.discard)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        passing = asyncio.Event()
-        passing.set()
-        self._passing.append(passing)
+        connection = _Connection(said_at=asyncio.get_running_loop().time())
+        connection.passing.set()
+        self._connections.append(connection)
         theirs, ours = await asyncio.open_connection(self._host, self._port)
         self._writers.append(ours)
         for source, target in ((reader, ours), (theirs, writer)):
-            task = asyncio.ensure_future(self._pass(source, target, passing))
+            task = asyncio.ensure_future(self._pass(source, target, connection, of_client=source is reader))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, passing: asyncio.Event) -> None:
+    async def _pass(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        connection: _Connection,
+        *,
+        of_client: bool,
+    ) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
-                await passing.wait()
+                if of_client:
+                    connection.said_at = asyncio.get_running_loop().time()
+                await connection.passing.wait()
                 target.write(data)
                 await target.drain()
         target.close()

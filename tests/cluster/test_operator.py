@@ -17,12 +17,14 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 from aiohttp import web
 from builders import WORKFLOW, archive, declared
 from cluster.control_plane import Asked, ControlPlane
 from cluster.player import Player
+from cluster.proxy import proxied
 from cluster.release import Release
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, WorkflowRun
@@ -44,6 +46,7 @@ from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.config import find_server, parse_url
 
 ROOT = Path(__file__).parents[2]
+WATCHES = 9  # of an operator: its Lease, our four kinds, Deployments, Jobs, pods, refusals
 PATIENCE = 110.0  # seconds, where pods are processes on a busy machine
 TRIGGER = """
 @cloaca.trigger(name="inbox", poll_interval="200ms")
@@ -252,6 +255,31 @@ async def test_the_leader_is_killed_and_the_other_goes_on(cluster: Cluster) -> N
         ("before", RunPhase.COMPLETED, 1),
         ("between", RunPhase.COMPLETED, 1),
     ]
+
+
+async def test_watches_that_die_in_silence_turn_the_probe_red(cluster: Cluster) -> None:
+    """The Lease is written and read, on connections that work, and its echo does not come."""
+    async with proxied(cluster.release.kubeconfig("one"), cluster.folder) as (proxy, kubeconfig):
+        cluster.start("one", KUBECONFIG=str(kubeconfig))
+        await cluster.leads("one")
+        assert cluster.ask("one", "/healthz") == "ok\n"
+
+        async def silenced() -> bool:
+            return proxy.silence(idle=5.0) >= WATCHES
+
+        await cluster.eventually("all watches to be silent", silenced)
+
+        async def red() -> str | None:
+            try:
+                await asyncio.to_thread(cluster.ask, "one", "/healthz")
+            except HTTPError as error:
+                with error:
+                    return f"{error.code}: {error.read().decode()}"
+            return None
+
+        said = await cluster.eventually("the probe to fail", red)
+        assert said == "500: the lease is written, and does not come back through the watch\n"
+        cluster.kill("one")
 
 
 async def test_two_leaders_are_harmless(cluster: Cluster) -> None:
