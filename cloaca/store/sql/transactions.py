@@ -35,7 +35,7 @@ class WritingConnection(sqlite3.Connection):
 
     def give_out(self, statement: str, parameters: Mapping[str, Any], /) -> int | None:
         """Run one statement that gives out a resource version: which one; None: it found nothing to change."""
-        return self._given if self._cursor.execute(statement, parameters).rowcount else None
+        return self._given if self._cursor.execute(statement, parameters).rowcount > 0 else None
 
     def _given_out(self, version: int) -> int:
         self._given = version
