@@ -11,7 +11,7 @@ import pytest
 from cloacina_operator.core import clock, runs
 from cloacina_operator.shell import gather
 from cloacina_operator.shell.ledgers import Ledgers
-from faults import world
+from faults import backends, world
 from faults.store import Fault, Point
 from faults.sweep import visit
 from faults.world import Case
@@ -161,10 +161,21 @@ PLACES = (
 
 @pytest.mark.parametrize(("mutate", "scenario"), MUTANTS, ids=[mutate.__name__ for mutate, _ in MUTANTS])
 def test_the_harness_catches(mutate: Mutate, scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert noticed(mutate, scenario, "memory", monkeypatch), mutate.__doc__
+
+
+@pytest.mark.parametrize("on", ["file", "postgres"])
+@pytest.mark.parametrize(("mutate", "scenario"), [(no_intent, "state"), (finished_tasks_forgotten, "unkeyed")])
+def test_it_does_so_on_other_stores(mutate: Mutate, scenario: str, on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why := backends.missing(on):
+        pytest.skip(why)
+    assert noticed(mutate, scenario, on, monkeypatch), mutate.__doc__
+
+
+def noticed(mutate: Mutate, scenario: str, on: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     targets = [Point(component, call, kind, number) for number in (1, 2) for call, kind, component in PLACES]
     faults = [((point, fault),) for point in targets for fault in STRIKES if fault in point.faults]
     with monkeypatch.context() as patch:
         mutate(patch)
         patch.setattr(world, "PATIENCE", 60.0)  # what stands still or never ends is seen soon enough
-        noticed = any(visit(Case(scenario=scenario, planned=planned)).broken for planned in faults)
-    assert noticed, mutate.__doc__
+        return any(visit(Case(scenario=scenario, on=on, planned=planned)).broken for planned in faults)
