@@ -14,6 +14,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import kopf
@@ -32,6 +33,7 @@ from cloacina_operator.hosts.cluster_logs import set_up
 from cloacina_operator.hosts.lease import Lease
 from cloacina_operator.hosts.metrics import Meters
 from cloacina_operator.hosts.web import Web
+from cloacina_operator.shell.announcer import Announcer
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
@@ -51,7 +53,8 @@ class Operator:
         self._settings = settings
         self._store = store
         self.queue = Queue()
-        self.index = Index(store, meters.run_ended)
+        self._announcer = Announcer(partial(_record_event, api), instance=settings.identity, now=utc_now)
+        self.index = Index(store, meters.run_ended, self._announcer.seen)
         self.jobs = Jobs(
             api=api,
             store=store,
@@ -89,7 +92,9 @@ class Operator:
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until ``stopping``, or until one of its parts ends, which raises what ended it."""
         try:
-            await together([self.jobs.run(), self._reconcile(), self._host(stopping), stopping.wait()])
+            await together(
+                [self.jobs.run(), self._reconcile(), self._announcer.run(), self._host(stopping), stopping.wait()]
+            )
         finally:
             await self._archives.close()
 
@@ -112,6 +117,10 @@ class Operator:
         )
         obey(stopping)
         await kopf.run_tasks(tasks, ignored=older)
+
+
+async def _record_event(api: Api, namespace: str, document: dict[str, Any]) -> None:
+    await api.request("POST", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body=document)
 
 
 def handlers(queue: Queue) -> kopf.OperatorRegistry:

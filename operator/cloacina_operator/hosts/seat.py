@@ -9,19 +9,19 @@ import asyncio
 import logging
 import socket
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, StoreUnavailable
 from cloaca.library.presence import BEAT, EXPIRY, is_gone, this_process
 from cloaca.resources.meta import ObjectMeta
+from cloaca.resources.seat import DAEMON, SeatSpec
 from cloaca.resources.seat import Seat as SeatObject
-from cloaca.resources.seat import SeatSpec
 from cloaca.store import Store
 from cloacina_operator.hosts.lock import AlreadyRunning
 
 log = logging.getLogger("cloacina.daemon")
 
-NAME = "daemon"
 _LOOK = 0.5  # seconds between two looks for a sign of life
 
 
@@ -47,7 +47,7 @@ class Seat:
         """
         spec = SeatSpec(**this_process().model_dump(), host=socket.gethostname(), home=str(home))
         while True:
-            seen = await store.get(SeatObject, NAME)
+            seen = await store.get(SeatObject, DAEMON)
             if seen is not None and not is_gone(seen.spec) and await _lives(store, seen, spec.machine, expiry):
                 raise AlreadyRunning(
                     f"a daemon (process {seen.spec.pid} on {seen.spec.host}, home {seen.spec.home}) works on this "
@@ -55,7 +55,7 @@ class Seat:
                 )
             try:
                 if seen is None:
-                    mine = await store.create(SeatObject(metadata=ObjectMeta(name=NAME), spec=spec))
+                    mine = await store.create(SeatObject(metadata=ObjectMeta(name=DAEMON), spec=spec))
                 else:
                     mine = await store.update(seen.model_copy(update={"spec": spec}))
             except (AlreadyExists, Conflict, NotFound):  # it gave a sign after all, or another one was quicker
@@ -65,17 +65,18 @@ class Seat:
     async def keep(self) -> None:
         """Give signs of life until cancelled. Raises SeatLost."""
         while True:
-            await asyncio.sleep(self._beat)
             try:
                 await self._beat_once()
             except StoreUnavailable as error:
                 log.warning("the daemon's sign of life could not be given, and will be again: %s", error)
+            await asyncio.sleep(self._beat)
 
     async def _beat_once(self) -> None:
         try:
-            self._mine = await self._store.write_status(self._mine.with_status(beat=self._mine.status.beat + 1))
+            sign = self._mine.with_status(beat=self._mine.status.beat + 1, at=datetime.now(timezone.utc))
+            self._mine = await self._store.write_status(sign)
         except (Conflict, NotFound):
-            seen = await self._store.get(SeatObject, NAME)
+            seen = await self._store.get(SeatObject, DAEMON)
             if seen is None or seen.spec != self._mine.spec:
                 raise SeatLost(
                     f"this daemon was silent for more than {self._expiry:g} s, and another one works on its store now"
@@ -85,7 +86,7 @@ class Seat:
     async def leave(self) -> None:
         """Let another one in at once. Best effort."""
         try:
-            seen = await self._store.get(SeatObject, NAME)
+            seen = await self._store.get(SeatObject, DAEMON)
             if seen is not None and seen.spec == self._mine.spec:
                 await self._store.delete(seen.ref, seen.metadata.uid)
         except StoreUnavailable as error:
@@ -100,7 +101,7 @@ async def _lives(store: Store, seen: SeatObject, machine: str, expiry: float) ->
     deadline = time.monotonic() + expiry
     while time.monotonic() < deadline:
         await asyncio.sleep(_LOOK)
-        now = await store.get(SeatObject, NAME)
+        now = await store.get(SeatObject, DAEMON)
         if now is None or now.metadata.resource_version != seen.metadata.resource_version:
             return now is not None
     return False

@@ -17,6 +17,7 @@ from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.runs import Sibling, ended
 
 R = TypeVar("R", bound=Resource[Any, Any])
+Seen = Callable[[Ref, "Resource[Any, Any] | None"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +38,14 @@ class _Unfinished:
 class Index:
     """Unfinished runs and triggers, by whom they belong to."""
 
-    def __init__(self, store: Store, on_end: Callable[[WorkflowRun], None] | None = None) -> None:
-        """``on_end`` is told of each run that was seen before its end, when it has ended."""
+    def __init__(
+        self, store: Store, on_end: Callable[[WorkflowRun], None] | None = None, seen: Seen | None = None
+    ) -> None:
+        """``on_end`` is told of each run that was seen before its end, when it has ended; ``seen`` of each object as it
+        is when it is read (None: it is gone)."""
         self._store = store
         self._on_end = on_end
+        self._seen = seen
         self._runs: dict[Ref, _Unfinished] = {}
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, Trigger] = {}
@@ -66,6 +71,12 @@ class Index:
                 if run.spec.ttl_seconds_after_finished is not None:
                     alone.append(run.ref)
         present = dict.fromkeys([*(package.ref for package in packages), *self._triggers, *self._runs, *alone])
+        if self._seen is not None:
+            objects: tuple[Resource[Any, Any], ...] = (*packages, *triggers, *runs)
+            for obj in objects:
+                self._seen(obj.ref, obj)
+            for ref in before.keys() - present.keys() - {run.ref for run in runs}:
+                self._seen(ref, None)
         return [*present, *(ref for ref in before if ref not in present)]
 
     async def saw(self, change: Change) -> list[Ref]:
@@ -78,6 +89,8 @@ class Index:
         if ref.kind != CloacinaPackage.KIND:
             return []
         self._packages[ref] = not change.deleted  # where it is gone, the next look at everything says so once more
+        if self._seen is not None:
+            await self._read(CloacinaPackage, change)
         affected = [ref]
         affected += [trigger.ref for trigger in self.triggers_of(ref)]
         affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and run.waiting]
@@ -88,7 +101,9 @@ class Index:
         older than the change, and a run that is overlooked lets another one of its trigger start beside it."""
         found = await self._store.get(kind, change.ref.name, change.ref.namespace)
         if found is None and not change.deleted:
-            return await self._store.get(kind, change.ref.name, change.ref.namespace)
+            found = await self._store.get(kind, change.ref.name, change.ref.namespace)
+        if self._seen is not None:
+            self._seen(change.ref, found)
         return found
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
