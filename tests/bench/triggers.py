@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from builders import WORKFLOW, archive, declared  # the tests' folder is put on the path above
-from daemon import memory, processes, seconds_of_cpu, settled
+from daemon import memory, processes, seconds_of_cpu, settled, told
 from daemon_process import Daemon
 
 from cloaca.polling.schedule import phase
@@ -88,10 +88,7 @@ def lateness(calls: bytes, due: dict[int, float]) -> list[float]:
 
 def main() -> dict[str, float]:
     """Measure and print."""
-    figures = asyncio.run(measure())
-    for name, value in figures.items():
-        print(f"{name:36} {value:8.1f}")
-    return figures
+    return told(measure())
 
 
 if __name__ == "__main__":
