@@ -34,9 +34,13 @@ def apply(session: Session, filename: FilesOption = None, namespace: NamespaceOp
     if not filename:
         raise CloacaError("say what to apply: -f FILE, several times if there are several, or -f - for standard input")
     resources, faults = read_files(filename, namespace)
-    session.with_store(lambda store: apply_all(store, resources, faults), make=True)
-    if idle := session.place.idle():
-        remark(f"note: {idle}")
+
+    async def work(store: Store) -> None:
+        await apply_all(store, resources, faults)
+        if idle := await session.place.idle(store):
+            remark(f"note: {idle}")
+
+    session.with_store(work, make=True)
 
 
 async def apply_all(store: Store, resources: Sequence[Resource[Any, Any]], faults: Sequence[str] = ()) -> None:

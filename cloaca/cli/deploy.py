@@ -13,6 +13,7 @@ import typer
 from cloaca.cli.about_package import package_summary
 from cloaca.cli.kinds import full_name
 from cloaca.cli.place import DEFAULT_NAMESPACE, Cluster, Laptop
+from cloaca.cli.running import absence_of_daemon, daemon_process
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.source import SUFFIX, archive_bytes
 from cloaca.cli.terminal import remark, say
@@ -69,11 +70,12 @@ def deploy(
         ref = _copy(session, place, read, data, name, namespace)
     else:
         ref = _ship(session, place, read, data, name, namespace)
+    idle = absence_of_daemon(place.home) if isinstance(place, Laptop) and daemon_process(place.home) is None else ""
     if not wait:
-        if idle := place.idle():
+        if idle:
             remark(f"note: {idle}")
         return
-    if idle := place.idle():
+    if idle:
         raise CloacaError(f"{ref.name} is deployed, but --wait would wait forever: {idle}")
     session.with_store(partial(_accepted, ref, read.digest), make=True)
 

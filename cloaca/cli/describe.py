@@ -58,7 +58,7 @@ async def page_of(store: Store, place: Place, obj: Resource[Any, Any], now: date
     """The lines about one object."""
     page = Page(now)
     namespace = obj.metadata.namespace
-    waiting = place.idle()
+    waiting = await place.idle(store)
     if isinstance(obj, CloacinaPackage):
         labels = {PACKAGE_LABEL: label_value(obj.name)}
         triggers = [t for t in await store.list(Trigger, namespace) if t.spec.package_ref.name == obj.name]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from cloaca.cli.running import absence_of_daemon, daemon_process
+from cloaca.cli.running import Working, absence_of_daemon, daemon_process, holder_of, home_of_file, seated
 from cloaca.errors import CloacaError, StoreUnavailable
 from cloaca.home import STORE_VARIABLE, VARIABLE, Home
 
@@ -75,9 +76,23 @@ class Laptop:
         """Where objects are looked for if nobody says otherwise."""
         return DEFAULT_NAMESPACE
 
-    def idle(self) -> str:
-        """Why nobody works on what is there, and what to do; empty: somebody does."""
-        return absence_of_daemon(self.home) if daemon_process(self.home) is None else ""
+    async def idle(self, store: Store) -> str:
+        """Why nobody works on what is there, and what to do; empty: somebody does. ``store``: its own, open."""
+        return (await self.daemon(store)).absence
+
+    async def daemon(self, store: Store) -> Working:
+        """Who works on what is there. ``store``: its own, open."""
+        from cloaca.store.sql.url import SqliteUrl, parse_url
+
+        url = parse_url(self.url)
+        owner = home_of_file(url.path) if isinstance(url, SqliteUrl) else None  # its daemon takes no seat
+        process = None if owner is None else daemon_process(owner)
+        if process is not None:
+            return Working(where=f"process {process}")
+        seat = await seated(store)
+        if seat is None and owner == self.home:
+            return Working(absence=absence_of_daemon(self.home))
+        return holder_of(seat, datetime.now(timezone.utc))
 
     async def open(self, *, make: bool) -> Store:
         """Its store. ``make``: a home that is not there is made. Raises StoreUnavailable."""
@@ -117,7 +132,7 @@ class Cluster:
         """For a person."""
         return f"context {self.context}" if self.context else f"the current context of {self.kubeconfig or 'kubectl'}"
 
-    def idle(self) -> str:
+    async def idle(self, store: Store) -> str:  # noqa: ARG002  # as of a laptop
         """Empty: whether an operator works is nothing that everybody may see; conditions tell."""
         return ""
 

@@ -41,14 +41,17 @@ def status(session: Session, namespace: ScopeOption = None) -> None:
 
     place, scope = session.place, session.look_around(namespace)
     if isinstance(place, Laptop):
-        process = daemon_process(place.home)
-        running = paint(f"running, process {process}", GOOD) if process else paint("not running", BAD)
-        say(f"Daemon:     {running}{'' if process else ': start `cloaca daemon`'}")
-        say(f"Home:       {place.home.root}")
-        if process is None and not place.has_store:
+        if not place.has_store and daemon_process(place.home) is None:
+            say(f"Daemon:     {paint('not running', BAD)}: start `cloaca daemon`", f"Home:       {place.home.root}")
             say("Store:      empty: nothing was ever deployed here")
             return
-        if place.url != str(place.home.database):
+        working = session.with_store(place.daemon)
+        running = paint("not running", BAD) if working.absence else paint(f"running, {working.where}", GOOD)
+        own = place.url == str(place.home.database)
+        advice = "start `cloaca daemon`" if own else working.absence
+        say(f"Daemon:     {running}{f': {advice}' if working.absence else ''}")
+        say(f"Home:       {place.home.root}")
+        if not own:
             say(f"Store:      {without_password(place.url)}")
     else:
         say(f"Cluster:    {place.name}", f"Namespace:  {scope}")

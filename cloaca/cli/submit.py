@@ -142,7 +142,7 @@ async def report(store: Store, place: Place, submitted: Submitted, *, wait: bool
     else:
         said = f"key {run.spec.key!r} was fired before: deduplicated by run {run.name} ({run.status.phase.value})"
         say(f"{full_name(run.ref)} unchanged: {said}")
-    if not run.status.phase.finished and (idle := place.idle()):
+    if not run.status.phase.finished and (idle := await place.idle(store)):
         remark(f"note: {idle}")
     if not wait:
         return

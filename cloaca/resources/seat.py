@@ -9,8 +9,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cloaca.resources.meta import Resource
+from cloaca.resources.meta import Resource, Time
 from cloaca.resources.schedules import RunnerSpec, RunnerStatus
+
+DAEMON = "daemon"
+"""Name of the only one in a store."""
 
 
 class SeatSpec(RunnerSpec):
@@ -20,11 +23,18 @@ class SeatSpec(RunnerSpec):
     home: str = ""
 
 
-class Seat(Resource[SeatSpec, RunnerStatus]):
+class SeatStatus(RunnerStatus):
+    """Its sign of life, as others and as a person read it."""
+
+    at: Time | None = None
+    """When it gave the last sign, by its own clock; unset: it has given none."""
+
+
+class Seat(Resource[SeatSpec, SeatStatus]):
     """Held while its status changes: the holder's sign of life."""
 
     KIND: ClassVar[str] = "Seat"
     PLURAL: ClassVar[str] = "seats"
 
     kind: Literal["Seat"] = "Seat"
-    status: RunnerStatus = Field(default_factory=RunnerStatus)
+    status: SeatStatus = Field(default_factory=SeatStatus)

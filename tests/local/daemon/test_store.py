@@ -13,11 +13,12 @@ import postgres_server
 import pytest
 from builders import WORKFLOW, archive, declared
 from cloacina_operator.hosts.lock import AlreadyRunning
-from cloacina_operator.hosts.seat import NAME, Seat, SeatLost
+from cloacina_operator.hosts.seat import Seat, SeatLost
 from daemon_process import Daemon
 
 from cloaca.errors import Conflict
 from cloaca.resources import RunPhase, WorkflowRun
+from cloaca.resources.seat import DAEMON
 from cloaca.resources.seat import Seat as SeatObject
 from cloaca.store import open_store
 
@@ -180,7 +181,7 @@ async def test_a_daemon_elsewhere_keeps_its_seat_while_it_gives_signs_of_life(tm
             """The other one gives a sign whenever it is looked at."""
 
             async def get(self, *_: object) -> SeatObject | None:
-                seen = await store.get(SeatObject, NAME)
+                seen = await store.get(SeatObject, DAEMON)
                 assert seen is not None
                 return await store.write_status(seen.with_status(beat=seen.status.beat + 1))
 
