@@ -48,9 +48,12 @@ class Ended:
     traceback: str | None = None
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # json.dumps would make one for each line
+
+
 def encode(message: dict[str, Any]) -> bytes:
     """One line."""
-    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _ENCODER.encode(message).encode() + b"\n"
 
 
 def request_line(request: Request) -> bytes:

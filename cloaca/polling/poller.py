@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from cloaca.authoring.duration import parse_duration
@@ -38,6 +38,8 @@ from cloaca.store.base import Change, Store
 log = logging.getLogger("cloaca.polling")
 
 T = TypeVar("T")
+
+_seconds = lru_cache(maxsize=1_024)(parse_duration)  # two are asked for at each poll
 
 FLUSH_AFTER = 60.0  # seconds that polls which skip may stay unrecorded
 RESYNC = 300.0  # seconds between two looks at everything, for what no change told
@@ -74,6 +76,7 @@ class Poller:
         self._entries: dict[str, Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
         self._defaults = RunDefaults()
+        self._recording: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._loop = asyncio.get_event_loop()
 
@@ -227,7 +230,7 @@ class Poller:
         if effective is None or entry.polling is not None:
             return
         now = self._loop.time()
-        interval = parse_duration(effective.poll_interval)
+        interval = _seconds(effective.poll_interval)
         errors = entry.status.consecutive_errors
         uid = entry.trigger.metadata.uid
         if errors and not first:
@@ -260,9 +263,24 @@ class Poller:
                 blocked = tick.blocked_tick(time=_now(), run=min(entry.active))
                 entry.unwritten.append(blocked)
                 self._observer.ticked(self._package, blocked, fires=0, duplicates=0)
+                entry.timer = self._loop.call_later(FLUSH_AFTER, self._still_blocked, entry)
             return
         self._observer.began(self._package, lateness)
         entry.polling = self._loop.create_task(self._poll(entry, effective))
+
+    def _still_blocked(self, entry: Entry) -> None:
+        """It has been for so long that whoever asks why it does not fire should read it."""
+        entry.timer = None
+        if self._entries.get(entry.name) is entry and entry.unwritten:
+            writing = self._loop.create_task(self._record(entry))
+            self._recording.add(writing)
+            writing.add_done_callback(self._recording.discard)
+
+    async def _record(self, entry: Entry) -> None:
+        try:
+            await self._write(entry)
+        except TriggerGone:
+            self._forget(entry.name)
 
     def _unblock(self, entry: Entry) -> None:
         if entry.blocked and not entry.active:
@@ -332,7 +350,7 @@ class Poller:
         duplicates: list[str],
     ) -> Ended:
         """Call the function, once all that it fired before has its runs."""
-        timeout = parse_duration(effective.timeout)
+        timeout = _seconds(effective.timeout)
         while True:
             if entry.status.pending is not None:
                 await self._finish(entry, entry.status.pending, submitted, duplicates, again=True)

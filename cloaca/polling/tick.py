@@ -180,7 +180,9 @@ def with_ticks(status: TriggerStatus, ticks: Sequence[Tick]) -> TriggerStatus:
 
 
 def after_success(status: TriggerStatus) -> TriggerStatus:
-    """``status`` after a poll that ended well."""
+    """``status`` after a poll that ended well: mostly the very same."""
+    if not status.consecutive_errors and status.last_error is None:
+        return status
     return status.model_copy(update={"consecutive_errors": 0, "last_error": None})
 
 

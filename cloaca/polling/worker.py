@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import json
 import os
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from cloaca.authoring.context import Context, plain
 from cloaca.authoring.trigger import TriggerDefinition
-from cloaca.polling.answers import Publish, drain, drain_async, interpret, is_async_generator
-from cloaca.polling.messages import LONGEST_LINE, Ended, Fire, Yielded, answer_line
+from cloaca.polling.answers import drain, drain_async, interpret, is_async_generator
+from cloaca.polling.callers import Callers
+from cloaca.polling.messages import Ended, Fire, Yielded, answer_line
 
+HELD_UP = 0.005
+"""Seconds that functions which came due together may take, one after the other, before further threads help."""
 _MOST_THREADS = 64
 _TRACEBACK_LIMIT = 8_192
 
@@ -29,81 +32,169 @@ def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> N
     os._exit(0)  # threads of hung functions would keep the interpreter
 
 
-class _Worker:
+class _Worker(asyncio.Protocol):
+    """Takes requests as they come, and answers together what ended together: each awakening costs more than a call."""
+
     def __init__(self, triggers: Mapping[str, TriggerDefinition]) -> None:
         self._triggers = triggers
-        self._pool = concurrent.futures.ThreadPoolExecutor(
-            min(max(len(triggers), 4), _MOST_THREADS), thread_name_prefix="cloaca-poll"
-        )
+        self._callers = Callers(min(max(len(triggers), 4), _MOST_THREADS), name="cloaca-poll")
         self._acks: dict[int, asyncio.Future[None]] = {}
         self._polls: set[asyncio.Task[None]] = set()
+        self._buffer = b""
+        self._answers: list[bytes] = []  # not sent yet
+        self._sending = False  # somebody asked for that
+        self._watch: asyncio.TimerHandle | None = None
 
     async def serve(self, channel: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
-        reader, self._writer = await asyncio.open_connection(sock=channel, limit=LONGEST_LINE)
-        while line := await reader.readline():
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        transport, _ = await self._loop.create_connection(lambda: self, sock=channel)
+        self._writer = transport
+        try:
+            await self._closed
+        finally:
+            transport.close()
+
+    # --- the channel
+
+    def data_received(self, data: bytes) -> None:
+        """Of asyncio: requests and acknowledgements, those that were said together in one piece."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        calls = []
+        for line in lines:
             message = json.loads(line)
             if "ack" in message:
                 waiting = self._acks.pop(message["ack"], None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(None)
-            else:
-                poll = self._loop.create_task(self._poll(message))
-                self._polls.add(poll)
-                poll.add_done_callback(self._polls.discard)
+            elif (call := self._begin(message)) is not None:
+                calls.append(call)
+        if calls:
+            self._callers.add(calls)
+            self._watch = self._watch or self._loop.call_later(HELD_UP, self._look)
 
-    async def _poll(self, message: dict[str, Any]) -> None:
-        request_id = message["poll"]
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # of asyncio: the other end is gone
+        """Of asyncio."""
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _begin(self, message: dict[str, Any]) -> Callable[[], None] | None:
+        """Start an async function; the call of another one is returned, for a thread."""
         definition = self._triggers.get(message["trigger"])
         if definition is None:
             known = ", ".join(sorted(self._triggers)) or "none"
             error = f"the package has no trigger {message['trigger']!r}; it has: {known}"
-            self._writer.write(answer_line(Ended(id=request_id, error=error)))
-            return
-        state = Context(message["state"])
-        given = {"config": message["config"], "state": state}
-        arguments = [given[name] for name in definition.arguments]
-        keeps_state = "state" in definition.arguments
+            self._answer(Ended(id=message["poll"], error=error))
+            self._send_soon()
+            return None
+        poll = _Poll(self, message, definition)
+        if not definition.is_async and not is_async_generator(definition):
+            return partial(self._in_thread, poll)
+        task = self._loop.create_task(self._on_loop(poll))
+        self._polls.add(task)
+        task.add_done_callback(self._polls.discard)
+        return None
 
-        def kept() -> dict[str, Any] | None:
-            return plain(state, "state") if keeps_state else None
+    # --- answers
 
-        async def publish(fires: tuple[Fire, ...]) -> None:
-            """Return when the fires are durable."""
-            durable: asyncio.Future[None] = self._loop.create_future()
-            self._acks[request_id] = durable
-            self._writer.write(answer_line(Yielded(id=request_id, fires=fires, state=kept())))
-            await durable
-
-        def publish_from_thread(fires: tuple[Fire, ...]) -> None:
-            asyncio.run_coroutine_threadsafe(publish(fires), self._loop).result()
-
+    def _answer(self, answer: Ended) -> None:
         try:
-            if definition.is_async:
-                fires, reason = interpret(await definition.function(*arguments))
-            elif is_async_generator(definition):
-                fires, reason = (), await drain_async(definition.function(*arguments), publish)
+            line = answer_line(answer)
+        except (TypeError, ValueError) as error:  # such as the reason of a skip that is no text
+            line = answer_line(Ended(id=answer.id, error=f"what the function returned cannot be told: {error}"))
+        self._answers.append(line)
+
+    def _send_soon(self) -> None:
+        """Send, after what else this turn of the loop brings."""
+        if not self._sending:
+            self._sending = True
+            self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._sending = False  # first: who answers from now on asks anew
+        answers, self._answers = self._answers, []
+        if answers:
+            self._writer.write(b"".join(answers))
+        if self._watch is not None and not self._callers.waiting:
+            self._watch.cancel()
+            self._watch = None
+
+    def _look(self) -> None:
+        """A function takes long: what others answered goes out, and what waits behind it gets another thread."""
+        held_up = self._callers.help()
+        self._watch = self._loop.call_later(HELD_UP, self._look) if held_up else None
+        self._send()
+
+    # --- functions
+
+    async def _on_loop(self, poll: _Poll) -> None:
+        self._answer(await poll.on_loop())
+        self._send_soon()
+
+    def _in_thread(self, poll: _Poll) -> None:
+        answer = poll.in_thread()
+        self._answer(answer)
+        if (answer.fires or answer.error is not None or not self._callers.waiting) and not self._sending:
+            self._sending = True
+            self._loop.call_soon_threadsafe(self._send)
+
+    async def publish(self, poll: _Poll, fires: tuple[Fire, ...]) -> None:
+        """Return when what a generator yielded is durable."""
+        durable: asyncio.Future[None] = self._loop.create_future()
+        self._acks[poll.id] = durable
+        self._answers.append(answer_line(Yielded(id=poll.id, fires=fires, state=poll.kept())))
+        self._send_soon()
+        await durable
+
+    def publish_from_thread(self, poll: _Poll, fires: tuple[Fire, ...]) -> None:
+        """The same, for a thread."""
+        asyncio.run_coroutine_threadsafe(self.publish(poll, fires), self._loop).result()
+
+
+class _Poll:
+    """One call of a function."""
+
+    def __init__(self, worker: _Worker, message: dict[str, Any], definition: TriggerDefinition) -> None:
+        self.id: int = message["poll"]
+        self._worker = worker
+        self._definition = definition
+        self._state = Context(message["state"])
+        given = {"config": message["config"], "state": self._state}
+        self._arguments = [given[name] for name in definition.arguments]
+
+    def kept(self) -> dict[str, Any] | None:
+        """What the function keeps as its state; None: it keeps none."""
+        return plain(self._state, "state") if "state" in self._definition.arguments else None
+
+    async def on_loop(self) -> Ended:
+        """Call an async function."""
+        try:
+            if self._definition.is_async:
+                fires, reason = interpret(await self._definition.function(*self._arguments))
             else:
-                fires, reason = await self._loop.run_in_executor(
-                    self._pool, _call, definition.function, arguments, publish_from_thread
-                )
-            answer = Ended(id=request_id, fires=fires, state=kept(), reason=reason)
+                answers = self._definition.function(*self._arguments)
+                fires, reason = (), await drain_async(answers, partial(self._worker.publish, self))
+            return Ended(id=self.id, fires=fires, state=self.kept(), reason=reason)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever user code raises is an error of this poll
-            answer = Ended(id=request_id, error=_describe(error), traceback=_traceback(error))
-        self._writer.write(answer_line(answer))
-        await self._writer.drain()
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an error of this poll
+            return self._failed(error)
 
+    def in_thread(self) -> Ended:
+        """Call any other one."""
+        try:
+            answer = self._definition.function(*self._arguments)
+            fires: tuple[Fire, ...] = ()
+            if isinstance(answer, Iterator):
+                reason = drain(answer, partial(self._worker.publish_from_thread, self))
+            else:
+                fires, reason = interpret(answer)
+            return Ended(id=self.id, fires=fires, state=self.kept(), reason=reason)
+        except BaseException as error:  # noqa: BLE001  # SystemExit too: it must not end the worker
+            return self._failed(error)
 
-def _call(function: Callable[..., Any], arguments: list[Any], publish: Publish) -> tuple[tuple[Fire, ...], str]:
-    try:
-        answer = function(*arguments)
-        if isinstance(answer, Iterator):
-            return (), drain(answer, publish)
-        return interpret(answer)
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-        raise RuntimeError(f"{type(error).__name__}({error})") from error  # must not end the worker
+    def _failed(self, error: BaseException) -> Ended:
+        return Ended(id=self.id, error=_describe(error), traceback=_traceback(error))
 
 
 def _describe(error: BaseException) -> str:

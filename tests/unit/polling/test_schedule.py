@@ -19,13 +19,14 @@ CHANCES = st.floats(0.0, 1.0, exclude_max=True)
 def test_a_phase_lies_in_its_interval_on_a_step(uid: object, interval: float) -> None:
     found = phase(str(uid), interval)
     assert 0 <= found < interval
-    assert math.isclose(found / STEP, round(found / STEP), abs_tol=1e-6)
+    step = min(STEP, interval / 5)
+    assert math.isclose(found / step, round(found / step), abs_tol=1e-6)
 
 
 def test_a_hundred_triggers_spread_over_their_interval() -> None:
     steps = [round(phase(f"uid-{number}", 1.0) / STEP) for number in range(100)]
-    assert len(set(steps)) > 20
-    assert max(steps.count(step) for step in steps) <= 10
+    assert set(steps) == set(range(10))
+    assert max(steps.count(step) for step in steps) <= 20
 
 
 @given(now=TIMES, interval=INTERVALS, chance=CHANCES, jitter=st.floats(0.0, 1.0))
