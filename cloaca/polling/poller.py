@@ -76,7 +76,6 @@ class Poller:
         self._entries: dict[str, Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
         self._defaults = RunDefaults()
-        self._recording: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._loop = asyncio.get_event_loop()
 
@@ -271,16 +270,18 @@ class Poller:
     def _still_blocked(self, entry: Entry) -> None:
         """It has been for so long that whoever asks why it does not fire should read it."""
         entry.timer = None
-        if self._entries.get(entry.name) is entry and entry.unwritten:
-            writing = self._loop.create_task(self._record(entry))
-            self._recording.add(writing)
-            writing.add_done_callback(self._recording.discard)
+        if self._entries.get(entry.name) is entry:
+            entry.polling = self._loop.create_task(self._record(entry))
 
     async def _record(self, entry: Entry) -> None:
         try:
             await self._write(entry)
         except TriggerGone:
             self._forget(entry.name)
+        finally:
+            entry.polling = None
+            if not entry.blocked:
+                self._plan(entry, blocked=True)
 
     def _unblock(self, entry: Entry) -> None:
         if entry.blocked and not entry.active:

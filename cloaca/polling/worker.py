@@ -202,9 +202,12 @@ def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException) -> str | None:
+    """From the package's own code on; None: the error is none of its code's, but of what that returned."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("cloaca."):
         frames = frames.tb_next
+    if frames is None:
+        return None
     text = "".join(traceback.format_exception(type(error), error, frames))
     return text[-_TRACEBACK_LIMIT:]

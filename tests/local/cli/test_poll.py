@@ -72,9 +72,9 @@ def test_an_error_of_the_function_is_shown_with_its_traceback(
 ) -> None:
     said = cloaca("poll", demo, trigger)
     assert (said.returncode, f"Error:      {error}" in said.stdout) == (1, True)
-    assert "Traceback (most recent call last):" in said.stdout
-    if trigger == "raising":
-        assert 'File "demo/__init__.py", line 37, in raising' in said.stdout
+    own_code = trigger == "raising"
+    assert ("Traceback (most recent call last):" in said.stdout) is own_code
+    assert ('File "demo/__init__.py", line 37, in raising' in said.stdout) is own_code
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from builders import WORKFLOW, archive, declared
 from daemon_process import Daemon
 
-from cloaca.resources import TriggerSpec
+from cloaca.resources import ObjectMeta, Trigger, TriggerSpec
 from cloaca.resources.trigger import PackageReference, TickOutcome
 
 CODE = """
@@ -44,17 +45,23 @@ NEIGHBOURS = ("threaded", "asynchronous")
 
 
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("how", "timeout", "words"),
     [
-        ("os._exit(7)", "took its process down: exit code 7"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "signal 11 (SIGSEGV)"),
-        ("time.sleep(600)", "took longer than its 0.3 s"),
-        ("while True: pass", "took longer than its 0.3 s"),
+        ("os._exit(7)", "60s", "took its process down: exit code 7"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "60s", "took its process down: signal 11 (SIGSEGV)"),
+        ("time.sleep(600)", "300ms", "took longer than its 0.3 s"),
+        ("while True: pass", "300ms", "took longer than its 0.3 s"),
     ],
     ids=["exits", "crashes", "hangs", "spins"],
 )
-async def test_neighbours_go_on_with_every_poll_and_fire(daemon: Daemon, tmp_path: Path, how: str, words: str) -> None:
+async def test_neighbours_go_on_with_every_poll_and_fire(
+    daemon: Daemon, tmp_path: Path, how: str, timeout: str, words: str
+) -> None:
     daemon.environment["FOLDER"] = str(tmp_path)
+    daemon.start()
+    await daemon.eventually("the store", lambda store: asyncio.sleep(0, True))
+    spec = TriggerSpec(package_ref=PackageReference(name="demo"), name="bad", timeout=timeout)
+    await daemon.submit(Trigger(metadata=ObjectMeta(name="demo-bad"), spec=spec))
     daemon.deploy(
         archive(
             WORKFLOW + CODE.replace("HOW", how),
@@ -64,10 +71,6 @@ async def test_neighbours_go_on_with_every_poll_and_fire(daemon: Daemon, tmp_pat
             ],
         )
     )
-    daemon.start()
-    spec = TriggerSpec(package_ref=PackageReference(name="demo"), name="bad", timeout="300ms")
-    bad = await daemon.trigger("demo-bad", lambda it: bool(it.status.effective))
-    await daemon.update(bad.model_copy(update={"spec": spec}))
     bad = await daemon.trigger("demo-bad", lambda it: it.status.consecutive_errors >= 2)
     assert words in (bad.status.last_error or "")
 
