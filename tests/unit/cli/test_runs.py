@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cloaca.cli.follow import follow_run
 from cloaca.resources import (
     CloacinaPackage,
     ObjectMeta,
@@ -198,8 +199,23 @@ BEGAN = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 
 
 @contextmanager
-def executing(home: Any, phase: RunPhase, message: str | None = None) -> Iterator[None]:
-    """Another process, as it were: executes the first run that it sees, so that it ends in ``phase``."""
+def executing(home: Any, patch: pytest.MonkeyPatch, phase: RunPhase, message: str | None = None) -> Iterator[None]:
+    """Another process, as it were: executes the first run that it sees, so that it ends in ``phase``. It begins when the
+    command follows the run, and goes on when that has said so."""
+    followed, heard = threading.Event(), threading.Event()
+
+    async def follow(store: Any, ref: Any, say: Any) -> WorkflowRun:
+        def said(line: str) -> None:
+            say(line)
+            heard.set()
+
+        begun = asyncio.Event()
+        following = asyncio.ensure_future(follow_run(store, ref, said, begun))
+        await begun.wait()
+        followed.set()
+        return await following
+
+    patch.setattr("cloaca.cli.submit.follow_run", follow)
 
     async def execute() -> None:
         store = await open_store(str(home.database))
@@ -207,25 +223,29 @@ def executing(home: Any, phase: RunPhase, message: str | None = None) -> Iterato
             await asyncio.sleep(0.01)
         seen = runs[0]
         ended = TaskPhase.COMPLETED if phase is RunPhase.COMPLETED else TaskPhase.FAILED
-        for change in (
-            {"phase": RunPhase.RUNNING, "tasks": (TaskStatus(id="load", phase=TaskPhase.RUNNING),)},
-            {
-                "phase": phase,
-                "tasks": (
-                    TaskStatus(
-                        id="load",
-                        phase=ended,
-                        started_at=BEGAN,
-                        finished_at=BEGAN + timedelta(seconds=2),
-                        message=message,
+        for gate, change in zip(
+            (followed, heard),
+            (
+                {"phase": RunPhase.RUNNING, "tasks": (TaskStatus(id="load", phase=TaskPhase.RUNNING),)},
+                {
+                    "phase": phase,
+                    "tasks": (
+                        TaskStatus(
+                            id="load",
+                            phase=ended,
+                            started_at=BEGAN,
+                            finished_at=BEGAN + timedelta(seconds=2),
+                            message=message,
+                        ),
                     ),
-                ),
-                "started_at": BEGAN,
-                "finished_at": BEGAN + timedelta(seconds=2),
-                "message": message,
-            },
+                    "started_at": BEGAN,
+                    "finished_at": BEGAN + timedelta(seconds=2),
+                    "message": message,
+                },
+            ),
+            strict=True,
         ):
-            await asyncio.sleep(0.1)
+            assert gate.wait(60)
             seen = await store.write_status(seen.with_status(**change))
         await store.close()
 
@@ -243,9 +263,9 @@ def executing(home: Any, phase: RunPhase, message: str | None = None) -> Iterato
     ],
 )
 def test_waiting_follows_the_run_to_its_end(
-    phase: RunPhase, message: str | None, code: int, last: str, deployed: Any
+    phase: RunPhase, message: str | None, code: int, last: str, deployed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with executing(deployed.home, phase, message):
+    with executing(deployed.home, monkeypatch, phase, message):
         said = deployed("fire", "data-ingest-inbox-watcher", "--wait")
     first, *lines = said.out.splitlines()
     assert (said.code, first.endswith(" created")) == (code, True)
