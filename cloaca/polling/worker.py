@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -41,7 +42,7 @@ class _Worker(asyncio.Protocol):
         self._acks: dict[int, asyncio.Future[None]] = {}
         self._polls: set[asyncio.Task[None]] = set()
         self._buffer = b""
-        self._answers: list[bytes] = []  # not sent yet
+        self._answers: deque[bytes] = deque()  # not sent yet
         self._sending = False  # somebody asked for that
         self._watch: asyncio.TimerHandle | None = None
 
@@ -112,7 +113,7 @@ class _Worker(asyncio.Protocol):
 
     def _send(self) -> None:
         self._sending = False  # first: who answers from now on asks anew
-        answers, self._answers = self._answers, []
+        answers = [self._answers.popleft() for _ in range(len(self._answers))]  # threads add to it meanwhile
         if answers:
             self._writer.write(b"".join(answers))
         if self._watch is not None and not self._callers.waiting:

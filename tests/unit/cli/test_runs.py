@@ -200,8 +200,8 @@ BEGAN = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 
 @contextmanager
 def executing(home: Any, patch: pytest.MonkeyPatch, phase: RunPhase, message: str | None = None) -> Iterator[None]:
-    """Another process, as it were: executes the first run that it sees, so that it ends in ``phase``. It begins when the
-    command follows the run, and goes on when that has said so."""
+    """Another process, as it were: executes the first run that it sees, so that it ends in ``phase``. It begins when
+    the command follows the run, and goes on when that has said so."""
     followed, heard = threading.Event(), threading.Event()
 
     async def follow(store: Any, ref: Any, say: Any) -> WorkflowRun:
