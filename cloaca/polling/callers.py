@@ -31,11 +31,11 @@ class Callers:
         self._call_in()
 
     def help(self) -> bool:
-        """Whether calls wait: then one more thread takes them."""
-        if not self._calls:
-            return False
-        self._call_in()
-        return True
+        """Whether calls wait: then twice as many threads as are busy now take them."""
+        waiting = len(self._calls)
+        for _ in range(min(waiting, max(1, self._threads - len(self._parked)))):
+            self._call_in()
+        return waiting > 0
 
     @property
     def waiting(self) -> bool:
