@@ -14,7 +14,10 @@ CODE = (
     WORKFLOW
     + """
 @cloaca.trigger(name="inbox", poll_interval="200ms")
-def inbox():
+def inbox(state):
+    if "fired" in state:
+        return cloaca.TriggerResult.skip()
+    state.set("fired", True)
     return cloaca.TriggerResult.fire(cloaca.Context({"n": 1}), key="once")
 
 @cloaca.trigger(name="broken", poll_interval="200ms")

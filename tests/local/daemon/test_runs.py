@@ -31,11 +31,8 @@ async def test_a_package_that_is_copied_into_the_folder_is_polled_and_its_fire_r
     assert run.status.phase is RunPhase.COMPLETED
     assert run.status.context == {"from": "once", "done": True}
     assert run.spec.digest == package.status.active.digest
-    trigger = await daemon.trigger("demo-once", lambda it: len(it.status.ticks) >= 2)
-    assert [tick.outcome for tick in reversed(trigger.status.ticks)][:2] == [
-        TickOutcome.FIRED,
-        TickOutcome.DEDUPLICATED,
-    ]
+    trigger = await daemon.trigger("demo-once", lambda it: bool(it.status.ticks))
+    assert (trigger.status.ticks[-1].outcome, trigger.status.ticks[-1].runs) == (TickOutcome.FIRED, (run.name,))
     assert daemon.stop() == 0
 
 
