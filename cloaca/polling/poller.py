@@ -5,45 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache, partial
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
 from cloaca.authoring.duration import parse_duration
-from cloaca.errors import CloacaError, Conflict, NotFound, StoreUnavailable
+from cloaca.errors import CloacaError, StoreUnavailable
 from cloaca.polling import schedule, tick
 from cloaca.polling.entry import Entry, resumed_status, timing
 from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.observe import PollObserver, Unobserved
-from cloaca.polling.submission import NamesTaken, TriggerGone, has_second_name, submit
+from cloaca.polling.recorder import PATIENCE, Found, Recorder
+from cloaca.polling.submission import TriggerGone
 from cloaca.polling.tick import fired_by
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, PollInterrupted, Publish, StartWorker, Workers
-from cloaca.resources.names import keyed_run_name
-from cloaca.resources.package import CloacinaPackage, RunDefaults
+from cloaca.resources.package import CloacinaPackage
 from cloaca.resources.run import TriggerReference, WorkflowRun
-from cloaca.resources.trigger import (
-    ConcurrencyPolicy,
-    EffectiveSettings,
-    FireIntent,
-    PendingTick,
-    Tick,
-    Trigger,
-)
+from cloaca.resources.trigger import ConcurrencyPolicy, EffectiveSettings, Tick, Trigger
 from cloaca.store.base import Change, Store
 
 log = logging.getLogger("cloaca.polling")
-
-T = TypeVar("T")
 
 _seconds = lru_cache(maxsize=1_024)(parse_duration)  # two are asked for at each poll
 
 FLUSH_AFTER = 60.0  # seconds that polls which skip may stay unrecorded
 RESYNC = 300.0  # seconds between two looks at everything, for what no change told
-_PATIENCE = (0.1, 0.3, 1.0, 3.0, 10.0)  # seconds between tries while the store is away; the last one repeats
 
 
 class Poller:
@@ -73,9 +62,9 @@ class Poller:
         self._workers = Workers(start_worker, memory=worker_memory)
         self._jitter = jitter
         self._observer = observer or Unobserved()
+        self._recorder = Recorder(store, package=package, namespace=namespace, observer=self._observer)
         self._entries: dict[str, Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
-        self._defaults = RunDefaults()
         self._stopping = False
         self._loop = asyncio.get_event_loop()
 
@@ -96,7 +85,7 @@ class Poller:
                 except StoreUnavailable as error:
                     self._observer.store_failed(self._package)
                     log.warning("package %s: the store is away, polls go on: %s", self._package, error)
-                    await asyncio.sleep(_PATIENCE[-1])
+                    await asyncio.sleep(PATIENCE[-1])
         finally:
             self._stop_timers()
             self._workers.close()
@@ -112,7 +101,9 @@ class Poller:
         polls = [entry.polling for entry in self._entries.values() if entry.polling is not None]
         if polls:
             await asyncio.wait(polls, timeout=seconds)
-        writes = [asyncio.ensure_future(self._write(entry)) for entry in self._entries.values() if entry.unwritten]
+        writes = [
+            asyncio.ensure_future(self._recorder.write(entry)) for entry in self._entries.values() if entry.unwritten
+        ]
         if not writes:
             return
         done, late = await asyncio.wait(writes, timeout=max(0.0, until - self._loop.time()))
@@ -137,7 +128,7 @@ class Poller:
     async def _look_at_everything(self) -> None:
         package = await self._store.get(CloacinaPackage, self._package, self._namespace)
         if package is not None:
-            self._defaults = package.spec.runs
+            self._recorder.defaults = package.spec.runs
         believed = {name: set(entry.active) for name, entry in self._entries.items()}
         for entry in self._entries.values():
             entry.repeats.clear()
@@ -171,7 +162,7 @@ class Poller:
             elif ref.kind == CloacinaPackage.KIND and ref.name == self._package:
                 package = await self._store.get(CloacinaPackage, ref.name, ref.namespace)
                 if package is not None:
-                    self._defaults = package.spec.runs
+                    self._recorder.defaults = package.spec.runs
 
     def _saw_trigger(self, trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> None:
         if trigger.spec.package_ref.name != self._package:
@@ -275,7 +266,7 @@ class Poller:
 
     async def _record(self, entry: Entry) -> None:
         try:
-            await self._write(entry)
+            await self._recorder.write(entry)
         except TriggerGone:
             self._forget(entry.name)
         finally:
@@ -298,27 +289,26 @@ class Poller:
 
     async def _poll(self, entry: Entry, effective: EffectiveSettings) -> None:
         time, started = _now(), self._loop.time()
-        submitted: list[str] = []
-        duplicates: list[str] = []
+        found = Found()
 
         async def publish(fires: tuple[Fire, ...], state: dict[str, Any] | None) -> None:
-            made = await self._submit(entry, fires, state, submitted, duplicates)
+            made = await self._recorder.submit(entry, fires, state, found)
             if made or self._keep(entry, state):
-                await self._write(entry)
+                await self._recorder.write(entry)
 
         def observed(ended: Tick) -> None:
-            self._observer.ticked(self._package, ended, fires=len(submitted), duplicates=len(duplicates))
+            self._observer.ticked(self._package, ended, fires=len(found.submitted), duplicates=len(found.duplicates))
 
         try:
             error = None
             try:
-                ended = await self._call(entry, effective, publish, submitted, duplicates)
+                ended = await self._call(entry, effective, publish, found)
             except PollFailed as stopped:
                 error = str(stopped)
             else:
                 error = _error_of(ended)
                 if error is None and ended.fires:
-                    await self._submit(entry, ended.fires, ended.state, submitted, duplicates)
+                    await self._recorder.submit(entry, ended.fires, ended.state, found)
             duration = self._loop.time() - started
             if error is not None:
                 failed = tick.error_tick(time=time, duration=duration, error=error)
@@ -326,7 +316,11 @@ class Poller:
                 await self._failed(entry, failed, error)
             else:
                 done = tick.ended_tick(
-                    time=time, duration=duration, submitted=submitted, duplicates=duplicates, reason=ended.reason
+                    time=time,
+                    duration=duration,
+                    submitted=found.submitted,
+                    duplicates=found.duplicates,
+                    reason=ended.reason,
                 )
                 observed(done)
                 await self._succeeded(entry, done, ended.state)
@@ -342,19 +336,12 @@ class Poller:
             if self._entries.get(entry.name) is entry:
                 self._plan(entry)
 
-    async def _call(
-        self,
-        entry: Entry,
-        effective: EffectiveSettings,
-        publish: Publish,
-        submitted: list[str],
-        duplicates: list[str],
-    ) -> Ended:
+    async def _call(self, entry: Entry, effective: EffectiveSettings, publish: Publish, found: Found) -> Ended:
         """Call the function, once all that it fired before has its runs."""
         timeout = _seconds(effective.timeout)
         while True:
             if entry.status.pending is not None:
-                await self._finish(entry, entry.status.pending, submitted, duplicates, again=True)
+                await self._recorder.finish(entry, entry.status.pending, found, again=True)
             state = entry.status.state
             try:
                 return await self._workers.poll(entry.trigger.spec.name, effective.config, state, timeout, publish)
@@ -365,7 +352,7 @@ class Poller:
         log.warning("trigger %s: poll failed: %s", entry.name, error.splitlines()[0] if error else "")
         entry.unwritten.append(failed)
         entry.status = tick.after_error(entry.status, error)
-        await self._write(entry)
+        await self._recorder.write(entry)
 
     async def _succeeded(self, entry: Entry, done: Tick, state: dict[str, Any] | None) -> None:
         """Record a poll that ended well: at once where it says something new, else with the next one."""
@@ -375,7 +362,7 @@ class Poller:
         entry.status = tick.after_success(entry.status)
         changed = self._keep(entry, state)
         if news or changed or self._loop.time() - entry.written_at >= FLUSH_AFTER:
-            await self._write(entry)
+            await self._recorder.write(entry)
 
     def _keep(self, entry: Entry, state: dict[str, Any] | None) -> bool:
         """Take over the function's state; whether it has changed."""
@@ -383,128 +370,6 @@ class Poller:
             return False
         entry.status = entry.status.model_copy(update={"state": state})
         return True
-
-    # --- submitting, exactly once
-
-    async def _submit(
-        self,
-        entry: Entry,
-        fires: tuple[Fire, ...],
-        state: dict[str, Any] | None,
-        submitted: list[str],
-        duplicates: list[str],
-    ) -> bool:
-        """Make the runs of ``fires``; returns when they are durable, and whether the status is to be written.
-
-        It need not be where all of them had fired before: a function may find the same things at each call.
-        """
-        if any(fire.key is not None for fire in fires):
-            fires = await self._persistently(partial(self._new, entry, fires, duplicates))
-            if not fires:
-                return False
-        seen = entry.trigger.model_copy(update={"status": tick.poll_half(entry.status, entry.trigger.status)})
-        pending = tick.intend(seen, fires, state, [uuid.uuid4().hex for _ in fires])
-        if tick.needs_record(pending):
-            entry.status = entry.status.model_copy(update={"pending": pending})
-            await self._write(entry)
-        await self._finish(entry, pending, submitted, duplicates)
-        return True
-
-    async def _new(self, entry: Entry, fires: tuple[Fire, ...], duplicates: list[str]) -> tuple[Fire, ...]:
-        """The fires without those that are known to have fired before, whose runs are added to ``duplicates``."""
-        mark, uid = entry.repeats.mark, entry.trigger.metadata.uid
-        names = ["" if fire.key is None else keyed_run_name(entry.name, uid, fire.key) for fire in fires]
-        if any(fire.key is not None and name not in entry.repeats for fire, name in zip(fires, names, strict=True)):
-            await entry.fired.refresh()
-        new, repeated = [], []
-        for fire, name in zip(fires, names, strict=True):
-            if fire.key is None:
-                new.append(fire)
-            elif name in entry.repeats or fire.key in entry.fired or await self._is_there(entry, name, fire.key):
-                repeated.append(name)
-                entry.repeats.add(name, mark)
-            else:
-                new.append(fire)
-        duplicates.extend(repeated)
-        return tuple(new)
-
-    async def _is_there(self, entry: Entry, name: str, key: str) -> bool:
-        run = await self._store.get(WorkflowRun, name, self._namespace)
-        return run is not None and run.spec.key == key and fired_by(run, entry.trigger)
-
-    async def _finish(
-        self,
-        entry: Entry,
-        pending: PendingTick,
-        submitted: list[str],
-        duplicates: list[str],
-        *,
-        again: bool = False,
-    ) -> None:
-        """Make those runs of ``pending`` that do not exist yet, and count the tick as done. ``again``: some may."""
-        made: list[str] = []
-        if any(fire.key is not None for fire in pending.fires):
-            await self._persistently(entry.fired.refresh)
-        for fire in pending.fires:
-            if fire.key is not None and fire.key in entry.fired:
-                duplicates.append(fire.name)
-                continue
-            try:
-                name, ours = await self._made(entry, pending, fire, again=again)
-            except NamesTaken:
-                entry.status = entry.status.model_copy(update={"pending": pending})
-                raise
-            if ours:
-                made.append(name)
-            else:
-                duplicates.append(name)
-        submitted.extend(made)
-        entry.status = tick.committed(entry.status, pending, now=_now(), submitted=made)
-
-    async def _made(self, entry: Entry, pending: PendingTick, fire: FireIntent, *, again: bool) -> tuple[str, bool]:
-        """As ``submit``, however long that takes. ``again``: it was tried before, with whatever success."""
-
-        async def make() -> tuple[str, bool]:
-            nonlocal again
-            tried, again = again, True
-            if tried and (name := await has_second_name(self._store, entry.trigger, fire)):
-                return name, True
-            return await submit(self._store, entry, pending, fire, self._defaults)
-
-        return await self._persistently(make)
-
-    async def _write(self, entry: Entry) -> None:
-        """Record our half of the status. Raises TriggerGone."""
-        ticks, entry.unwritten = entry.unwritten, []
-        entry.status = tick.with_ticks(entry.status, ticks)
-        entry.written_at = self._loop.time()
-
-        async def write() -> Trigger:
-            while True:
-                status = tick.poll_half(entry.status, entry.trigger.status)
-                try:
-                    return await self._store.write_status(entry.trigger.model_copy(update={"status": status}))
-                except NotFound:
-                    raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
-                except Conflict:
-                    fresh = await self._store.get(Trigger, entry.name, self._namespace)
-                    if fresh is None or fresh.metadata.uid != entry.trigger.metadata.uid:
-                        raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
-                    entry.trigger = fresh
-
-        entry.trigger = await self._persistently(write)
-
-    async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """``call()``, again and again while the store is away: a fire is kept until it can be recorded."""
-        tries = 0
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable as error:
-                self._observer.store_failed(self._package)
-                log.warning("package %s: the store is away, a fire is kept: %s", self._package, error)
-            await asyncio.sleep(_PATIENCE[min(tries, len(_PATIENCE) - 1)] * (1 + random.random() / 4))
-            tries += 1
 
 
 def _error_of(ended: Ended) -> str | None:

@@ -20,6 +20,7 @@ from cloaca.engine.journal import StoreJournal
 from cloaca.errors import RunLost
 from cloaca.polling import tick
 from cloaca.polling.poller import Poller
+from cloaca.polling.recorder import Recorder
 from cloaca.polling.workers import _Link
 from cloaca.resources import WorkflowRun
 
@@ -97,7 +98,7 @@ def store_away_drops_fires(patch: pytest.MonkeyPatch) -> None:
     async def once(_: Any, call: Any) -> Any:
         return await call()
 
-    patch.setattr(Poller, "_persistently", once)
+    patch.setattr(Recorder, "_persistently", once)
 
 
 def context_lost(patch: pytest.MonkeyPatch) -> None:
