@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from servers import close_door
+
 
 @dataclass(kw_only=True)
 class _Connection:
@@ -102,5 +104,5 @@ async def proxied(kubeconfig: Path, folder: Path) -> AsyncIterator[tuple[Proxy, 
     try:
         yield proxy, path
     finally:
-        server.close()
+        await close_door(server)
         await proxy.close()

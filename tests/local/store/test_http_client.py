@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
+from servers import close_door
 
 from cloaca.store.kubernetes import config
 from cloaca.store.kubernetes.api import PAUSES, Api
@@ -49,6 +50,8 @@ class Server:
             return
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -61,9 +64,7 @@ async def asked(*answers: tuple[str, ...] | None) -> AsyncIterator[tuple[Server,
         yield server, client
     finally:
         await client.close()
-        for _ in range(20):  # whoever has connected is let in
-            await asyncio.sleep(0)
-        listening.close()
+        await close_door(listening)
         await asyncio.gather(*filter(None, server.serving))
 
 
