@@ -12,8 +12,8 @@ from pathlib import Path
 import postgres_server
 import pytest
 from cluster.control_plane import ControlPlane
+from emptying import remove_everything
 
-from cloaca.resources import STORED_KINDS
 from cloaca.store import Store, open_store
 
 Factory = Callable[[Path], Awaitable[Store]]
@@ -47,14 +47,7 @@ async def kubernetes_cached(folder: Path) -> Store:
 async def emptied(store: Store) -> Store:
     """The server serves all tests in turn."""
     try:
-        async with store.changes() as changes:
-            for kind in STORED_KINDS:
-                for left in await store.list(kind):
-                    await store.delete(left.ref)
-            while any([await store.list(kind) for kind in STORED_KINDS]):
-                await changes.__anext__()
-        for digest in await store.list_archives():
-            await store.delete_archive(digest)
+        await remove_everything(store)
     except BaseException:
         await store.close()
         raise

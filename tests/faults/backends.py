@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import postgres_server
 from cluster import binaries
 from cluster.control_plane import control_plane
+from emptying import remove_everything
 
 from cloaca.resources import STORED_KINDS, Ref, Resource
 from cloaca.store import Store, open_store
@@ -250,19 +251,8 @@ class Kubernetes:
         first = not self._open
         self._open.add(store)
         if first:
-            await self._empty(store)
+            await remove_everything(store)  # what the last case left
         return store
-
-    async def _empty(self, store: KubernetesStore) -> None:
-        """Remove what the last case left."""
-        async with store.changes() as changes:
-            for kind in reversed(STORED_KINDS):
-                for left in await store.list(kind):
-                    await store.delete(left.ref)
-            while any([await store.list(kind) for kind in STORED_KINDS]):
-                await changes.__anext__()
-        for digest in await store.list_archives():
-            await store.delete_archive(digest)
 
     async def let_go(self, store: Store) -> None:
         assert isinstance(store, _Watching)
