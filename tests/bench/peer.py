@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parent / "library.py"
-OURS = ("--runs", "50", "--large", "2", "--soak", "2000", "--patience", "90")
+OURS = ("--rounds", "1", "--runs", "50", "--large", "2", "--soak", "2000", "--patience", "90")
 """Fewer than in ``make bench``."""
-THEIRS = ("--runs", "50", "--large", "2", "--soak", "300", "--patience", "90")
+THEIRS = ("--rounds", "1", "--runs", "50", "--large", "2", "--soak", "300", "--patience", "90")
 """Fewer still: at half a second an execution a soak takes minutes; growth is told for each 1,000 runs anyhow."""
 
 NONE = """No other implementation was measured: name an interpreter that has one.

@@ -117,7 +117,8 @@ CLUSTER_PHASES = (
 HEAD = """# Benchmarks
 
 `make bench` measures everything on this page and writes it anew. All figures are medians unless they say otherwise.
-The machine is shared and noisy: compare within one run, and expect a third more or less from one run to the next.
+The machine is shared and noisy: compare within one run, and expect a third more or less from one run to the next. What
+library mode costs is measured in five rounds, of which the quietest counts; `…_median` is their median.
 `bare_three_commits_ms` is the least that a run can record, written with `sqlite3` alone: it tells how fast the machine
 was.
 
