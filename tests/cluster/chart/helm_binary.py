@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -30,12 +31,20 @@ def built_helm() -> Path:
     program = place / f"helm-{found[1]}"
     if program.exists():
         return program
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".helm-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes of the tests would both build for minutes
+        if not program.exists():
+            _build(program)
+    return program
+
+
+def _build(program: Path) -> None:
     try:
         compiler = go()
     except Unavailable as error:
         raise HelmMissing(f"Helm is built from its Go module: {error}; or set HELM to a Helm 3") from error
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place) as folder:
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
         made = Path(folder) / "helm"
         versions = [
             f"-X helm.sh/helm/v3/pkg/{package}.k8sVersion{part}={number}"
@@ -54,7 +63,6 @@ def built_helm() -> Path:
         if done.returncode:
             raise HelmMissing(f"Helm could not be built from its Go module:\n{done.stderr[-2000:]}")
         made.rename(program)
-    return program
 
 
 if __name__ == "__main__":
