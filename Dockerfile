@@ -5,6 +5,8 @@ ARG BASE=python:3.12-slim
 
 FROM ${BASE} AS build
 ARG SOURCE_DATE_EPOCH=0
+# Where no package index is to be had: put the wheels into image/wheels, and say WHEELS=/source/image/wheels.
+ARG WHEELS=
 COPY image /source/image
 RUN /source/image/install.sh /source /opt/cloacina dependencies
 COPY . /source

@@ -40,7 +40,7 @@ fi
 cp -a "$base" "$work/root"
 mkdir -p "$work/root/source" "$work/root/wheels"
 cp "$wheels"/*.whl "$work/root/wheels"
-(cd "$top" && tar c --exclude=__pycache__ cloaca operator image pyproject.toml README.md LICENSE) | tar x -C "$work/root/source"
+(cd "$top" && tar c --exclude=__pycache__ --exclude=image/wheels cloaca operator image pyproject.toml README.md LICENSE) | tar x -C "$work/root/source"
 [ -c "$work/root/dev/null" ] || mknod -m 666 "$work/root/dev/null" c 1 3
 [ -c "$work/root/dev/urandom" ] || mknod -m 666 "$work/root/dev/urandom" c 1 9
 install() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root WHEELS=/wheels chroot "$work/root" /source/image/install.sh /source /opt/cloacina "$@"; }

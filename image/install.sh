@@ -22,6 +22,7 @@ compiled() {
 }
 finish() {
   find "$prefix" \( -name 'tests' -o -name 'direct_url.json' -o -name 'uv_cache.json' \) -path '*-packages/*' -prune -exec rm -rf {} +
+  rm -f "$prefix/.lock" "$prefix/.gitignore" "$prefix/CACHEDIR.TAG"
 }
 
 if [ ! -x "$prefix/bin/python" ]; then

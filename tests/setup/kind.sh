@@ -21,7 +21,7 @@ fi
 "$python" cluster/binaries.py kubectl >/dev/null
 folder=$(mktemp -d)
 trap '"$kind" delete cluster --name "$name" >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
-docker build --quiet --tag "$image" ${BASE:+--build-arg "BASE=$BASE"} "$top" >/dev/null
+docker build --quiet --tag "$image" ${BASE:+--build-arg "BASE=$BASE"} ${WHEELS:+--build-arg "WHEELS=$WHEELS"} "$top" >/dev/null
 "$kind" create cluster --name "$name" --kubeconfig "$folder/config" --wait 120s ${NODE_IMAGE:+--image "$NODE_IMAGE"}
 "$kind" load docker-image "$image" --name "$name"
 cd "$top"

@@ -50,7 +50,7 @@ def pause() -> Path:
     with tempfile.TemporaryDirectory(dir=archive.parent) as made:
         root = Path(made) / "root"
         root.mkdir()
-        _run(
+        run(
             [str(go()), "build", "-trimpath", "-ldflags=-s -w", "-o", str(root / "pause"), "."],
             cwd=source,
             env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
@@ -67,13 +67,13 @@ def _make(archive: Path) -> None:
     print(f"making the image: {archive} (a minute; the first one takes some more)", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=archive.parent) as made:
         out = Path(made) / "cloacina.tar"
-        _run([str(ROOT / "image" / "build.sh"), str(out), TAG], cwd=ROOT)
+        run([str(ROOT / "image" / "build.sh"), str(out), TAG], cwd=ROOT)
         out.replace(archive)
 
 
 def _archive(dockerfile: Path, tag: str, out: Path, layer: str) -> None:
     program = ["python3", str(ROOT / "image" / "archive.py"), "--dockerfile", str(dockerfile), "--tag", tag]
-    _run([*program, "--machine", os.uname().machine, str(out), layer])
+    run([*program, "--machine", os.uname().machine, str(out), layer])
 
 
 def _content() -> str:
@@ -89,7 +89,8 @@ def _content() -> str:
     return digest.hexdigest()[:12]
 
 
-def _run(command: list[str], **options: object) -> None:
+def run(command: list[str], **options: object) -> None:
+    """Run a command to its good end. Raises Unavailable with what it said."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)  # type: ignore[call-overload]  # passed on as they are
     if done.returncode != 0:
         raise Unavailable(f"{' '.join(command[:2])} failed:\n{done.stdout[-3000:]}")
