@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 
 async def close_door(server: asyncio.Server) -> None:
@@ -15,3 +16,10 @@ async def close_door(server: asyncio.Server) -> None:
     for _ in range(20):  # turns of the loop: more than it takes from the socket to the callback
         await asyncio.sleep(0)
     server.close()
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

@@ -83,7 +83,7 @@ class Poller:
                         finally:
                             looking.cancel()
                 except StoreUnavailable as error:
-                    self._observer.store_failed(self._package)
+                    self._observer.store_failed()
                     log.warning("package %s: the store is away, polls go on: %s", self._package, error)
                     await asyncio.sleep(PATIENCE[-1])
         finally:
@@ -252,10 +252,10 @@ class Poller:
                 entry.blocked = True
                 blocked = tick.blocked_tick(time=_now(), run=min(entry.active))
                 entry.unwritten.append(blocked)
-                self._observer.ticked(self._package, blocked, fires=0, duplicates=0)
+                self._observer.ticked(blocked, fires=0, duplicates=0)
                 entry.timer = self._loop.call_later(FLUSH_AFTER, self._still_blocked, entry)
             return
-        self._observer.began(self._package, lateness)
+        self._observer.began(lateness)
         entry.polling = self._loop.create_task(self._poll(entry, effective))
 
     def _still_blocked(self, entry: Entry) -> None:
@@ -297,7 +297,12 @@ class Poller:
                 await self._recorder.write(entry)
 
         def observed(ended: Tick) -> None:
-            self._observer.ticked(self._package, ended, fires=len(found.submitted), duplicates=len(found.duplicates))
+            self._observer.ticked(ended, fires=len(found.submitted), duplicates=len(found.duplicates))
+
+        async def failed(error: str) -> None:
+            bad = tick.error_tick(time=time, duration=self._loop.time() - started, error=error)
+            observed(bad)
+            await self._failed(entry, bad, error)
 
         try:
             error = None
@@ -309,15 +314,12 @@ class Poller:
                 error = _error_of(ended)
                 if error is None and ended.fires:
                     await self._recorder.submit(entry, ended.fires, ended.state, found)
-            duration = self._loop.time() - started
             if error is not None:
-                failed = tick.error_tick(time=time, duration=duration, error=error)
-                observed(failed)
-                await self._failed(entry, failed, error)
+                await failed(error)
             else:
                 done = tick.ended_tick(
                     time=time,
-                    duration=duration,
+                    duration=self._loop.time() - started,
                     submitted=found.submitted,
                     duplicates=found.duplicates,
                     reason=ended.reason,
@@ -327,10 +329,7 @@ class Poller:
         except TriggerGone:
             self._forget(entry.name)
         except CloacaError as refused:  # a fire that the store will never take, such as one over the limit
-            duration = self._loop.time() - started
-            failed = tick.error_tick(time=time, duration=duration, error=str(refused))
-            observed(failed)
-            await self._failed(entry, failed, str(refused))
+            await failed(str(refused))
         finally:
             entry.polling = None
             if self._entries.get(entry.name) is entry:

@@ -156,7 +156,7 @@ class Recorder:
             try:
                 return await call()
             except StoreUnavailable as error:
-                self._observer.store_failed(self._package)
+                self._observer.store_failed()
                 log.warning("package %s: the store is away, a fire is kept: %s", self._package, error)
             await asyncio.sleep(PATIENCE[min(tries, len(PATIENCE) - 1)] * (1 + random.random() / 4))
             tries += 1

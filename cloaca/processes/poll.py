@@ -7,9 +7,11 @@ import logging
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from cloaca.errors import CloacaError
+from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.poller import Poller
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
@@ -36,6 +38,7 @@ def main(given: Sequence[str] | None = None) -> int:
         "--worker-memory", type=int, default=WORKER_MEMORY, help="bytes that a worker may have resident"
     )
     parser.add_argument("--jitter", type=float, default=JITTER, help="part of an interval that chance may add to it")
+    parser.add_argument("--metrics-port", type=int, default=0, help="where Prometheus may scrape; 0: nowhere")
     asked = parser.parse_args(given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
@@ -59,20 +62,52 @@ async def _poll(asked: Namespace) -> None:
     try:
         zygote = nursery.package(root=package.root, entry_module=package.entry_module, env={}, log=None)
         await zygote.inventory(IMPORT_TIMEOUT)
-        poller = Poller(
-            store,
-            package=asked.package,
-            namespace=asked.namespace,
-            digest=asked.digest,
-            start_worker=zygote.start_worker,
-            worker_memory=asked.worker_memory,
-            jitter=asked.jitter,
-        )
-        log.info("polling package %s at %s", asked.package, asked.digest)
-        await _until_stopped(poller, zygote, stopping, asked.drain)
+        async with _measured(asked) as observer:
+            poller = Poller(
+                store,
+                package=asked.package,
+                namespace=asked.namespace,
+                digest=asked.digest,
+                start_worker=zygote.start_worker,
+                worker_memory=asked.worker_memory,
+                jitter=asked.jitter,
+                observer=observer,
+            )
+            log.info("polling package %s at %s", asked.package, asked.digest)
+            await _until_stopped(poller, zygote, stopping, asked.drain)
     finally:
         await nursery.close()
         await store.close()
+
+
+@asynccontextmanager
+async def _measured(asked: Namespace) -> AsyncIterator[PollObserver]:
+    """Who hears of the polls, and tells Prometheus. Where that cannot be, it is said, and polls go on without."""
+    if not asked.metrics_port:
+        yield Unobserved()
+        return
+    try:
+        from prometheus_client import CollectorRegistry
+
+        from cloaca.polling.meters import PollMeters
+        from cloaca.processes.scrapes import Scrapes
+    except ModuleNotFoundError as error:
+        said = "no metrics: the image lacks %s, which pip install 'cloacina[metrics]' brings"
+        log.warning(said, error.name)
+        yield Unobserved()
+        return
+    registry = CollectorRegistry()
+    observer = PollMeters(registry).of(asked.namespace, asked.package)
+    scrapes = Scrapes(registry)
+    try:
+        await scrapes.start(asked.metrics_port)
+    except OSError as error:  # a sidecar's, perhaps: it is not worth a single poll
+        said = "no metrics: port %d cannot be had (%s): give pollers another one (CLOACINA_POLLER_PORT of the operator)"
+        log.warning(said, asked.metrics_port, error.strerror or error)
+    try:
+        yield observer
+    finally:
+        await scrapes.close()
 
 
 async def _until_stopped(poller: Poller, zygote: PackageZygote, stopping: asyncio.Event, drain: float) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from cloaca.packages.archive import Limits
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
-from cloacina_operator.core.manifests import PodSettings
+from cloacina_operator.core.manifests import POLLER_PORT, PodSettings
 from cloacina_operator.settings import SettingsError
+
+T = TypeVar("T")
 
 PREFIX = "CLOACINA_"
 
@@ -44,33 +48,44 @@ class ClusterSettings:
         return self.lease != "-"
 
 
-def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
-    """The settings in ``environment``. Raises SettingsError, which names every fault."""
-    faults: list[str] = []
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    """Settings as they stand in the environment. What one cannot be goes to ``faults``; then its default is read."""
 
-    def text(name: str, default: str) -> str:
-        return environment.get(PREFIX + name) or default
+    environment: Mapping[str, str]
+    faults: list[str] = field(default_factory=list)
 
-    def count(name: str, default: int) -> int:
-        given = environment.get(PREFIX + name)
-        if not given:
-            return default
+    def text(self, name: str, default: str) -> str:
+        return self.environment.get(PREFIX + name) or default
+
+    def count(self, name: str, default: int) -> int:
+        given = self.text(name, str(default))
         if given.isdecimal() and int(given) > 0:
             return int(given)
-        faults.append(f"{PREFIX}{name} is {given!r}, but must be a whole number of at least 1")
+        return self._fault(name, given, "a whole number of at least 1", default)
+
+    def port_or_none(self, name: str, default: int) -> int:
+        given = self.text(name, str(default))
+        if given.isdecimal() and (int(given) == 0 or 1024 <= int(given) <= 65_535):
+            return int(given)
+        return self._fault(name, given, "a port from 1024 to 65535, or 0 for none", default)
+
+    def fraction(self, name: str, default: float) -> float:
+        given = self.text(name, str(default))
+        with suppress(ValueError):
+            if 0.0 <= float(given) <= 1.0:
+                return float(given)
+        return self._fault(name, given, "a number from 0 to 1", default)
+
+    def _fault(self, name: str, given: str, wanted: str, default: T) -> T:
+        self.faults.append(f"{PREFIX}{name} is {given!r}, but must be {wanted}")
         return default
 
-    def fraction(name: str, default: float) -> float:
-        given = environment.get(PREFIX + name)
-        try:
-            value = default if not given else float(given)
-        except ValueError:
-            value = -1.0
-        if not 0.0 <= value <= 1.0:
-            faults.append(f"{PREFIX}{name} is {given!r}, but must be a number from 0 to 1")
-            return default
-        return value
 
+def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
+    """The settings in ``environment``. Raises SettingsError, which names every fault."""
+    given = _Given(environment=environment)
+    text, count, faults = given.text, given.count, given.faults
     namespaces = tuple(dict.fromkeys(name.strip() for name in text("NAMESPACES", "").split(",") if name.strip()))
     image = text("IMAGE", "")
     if not image:
@@ -88,7 +103,8 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         import_timeout=count("IMPORT_TIMEOUT", 60),
         job_ttl=count("JOB_TTL", 3600),
         worker_memory=count("WORKER_MEMORY", WORKER_MEMORY),
-        jitter=fraction("JITTER", JITTER),
+        jitter=given.fraction("JITTER", JITTER),
+        poller_port=given.port_or_none("POLLER_PORT", POLLER_PORT),
     )
     own = text("POD_NAMESPACE", "default")
     settings = ClusterSettings(

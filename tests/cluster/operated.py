@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from builders import WORKFLOW, archive, declared
 from cluster.control_plane import Asked, ControlPlane
 from cluster.player import Player
 from cluster.release import Release
+from servers import free_port
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, WorkflowRun
 from cloaca.resources.package import (
@@ -36,12 +36,6 @@ from cloaca.store import Store
 from cloaca.store.kubernetes.api import Api
 
 PATIENCE = 110.0  # seconds, where pods are processes on a busy machine
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Cluster:
@@ -65,6 +59,7 @@ class Cluster:
             "CLOACINA_POD_NAMESPACE": self.namespace,
             "CLOACINA_POD": name,
             "CLOACINA_PORT": str(self.ports[name]),
+            "CLOACINA_POLLER_PORT": "0",  # pollers of all tests share the ports of this machine
             **environment,
         }
         with (self.folder / f"{name}.log").open("ab") as log:

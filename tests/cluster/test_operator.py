@@ -15,9 +15,11 @@ import pytest
 from aiohttp import web
 from builders import WORKFLOW, archive, declared
 from cluster.control_plane import Asked
-from cluster.operated import PATIENCE, Cluster, free_port
+from cluster.operated import PATIENCE, Cluster
 from cluster.proxy import proxied
 from cluster.release import Release
+from figures import figures, page
+from servers import free_port
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
@@ -35,7 +37,8 @@ def inbox():
 
 
 async def test_a_fire_makes_a_pod_that_runs(cluster: Cluster) -> None:
-    cluster.start("one")
+    port = free_port()
+    cluster.start("one", CLOACINA_POLLER_PORT=str(port))
     await cluster.package(WORKFLOW + TRIGGER, ("inbox",))
 
     (run,) = await cluster.ended(1)
@@ -52,7 +55,10 @@ async def test_a_fire_makes_a_pod_that_runs(cluster: Cluster) -> None:
     await cluster.eventually("the package to be polled", polling)
     assert "cloacina_operator_runs_started_total 1.0" in cluster.ask("one", "/metrics")
     assert cluster.ask("one", "/healthz") == "ok\n"
-    assert dashboard_names() <= names_of(cluster.ask("one", "/metrics"))
+    polls = await asyncio.to_thread(page, port)
+    seen, whose = figures(polls), f"{cluster.namespace} demo"
+    assert seen[f"cloacina_polls_total {whose} fired"] == seen[f"cloacina_fires_total {whose}"] == 1
+    assert dashboard_names() <= names_of(cluster.ask("one", "/metrics")) | names_of(polls)
 
 
 def dashboard_names() -> set[str]:

@@ -38,6 +38,9 @@ PART_BYTES = 900 * 1024
 """Bytes of an archive in one ConfigMap: a megabyte is what etcd takes, and base64 counts only on the way."""
 BACKSTOP = 60
 """Seconds after which the kubelet ends a run that neither its own process nor the operator ended in time."""
+POLLER_PORT = 7469
+"""Where pollers tell Prometheus: none that something else of a package, which shares it, is likely to listen on."""
+POLLER_PORT_NAME = "poller-metrics"
 RUN_GRACE = 30
 """Seconds that a process gets to record what was finished, between SIGTERM and SIGKILL."""
 
@@ -70,6 +73,8 @@ class PodSettings:
     """Bytes that a worker of a poller may have resident between two polls; over that it is replaced."""
     jitter: float = JITTER
     """The part of its interval by which chance may put off a poll."""
+    poller_port: int = POLLER_PORT
+    """Where pollers tell Prometheus; 0: nowhere."""
     resources: Manifest = field(default_factory=lambda: {"requests": {"cpu": "50m", "memory": "96Mi"}})
     """Of the main container, where the podTemplate says nothing."""
 
@@ -104,7 +109,9 @@ def poller_deployment(package: CloacinaPackage, digest: str, parts: int, setting
     labels = _labels(package.name, Component.POLLER)
     where = _where(package, digest, settings, cached=True)  # it looks at the same objects again and again
     limits = ["--worker-memory", str(settings.worker_memory), "--jitter", str(settings.jitter)]
-    arguments = ["cloaca.processes.poll", "--package", package.name, *limits, *where]
+    port = _poller_port(package, settings)
+    measured = [] if port is None else ["--metrics-port", str(port)]
+    arguments = ["cloaca.processes.poll", "--package", package.name, *limits, *measured, *where]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -124,9 +131,17 @@ def poller_deployment(package: CloacinaPackage, digest: str, parts: int, setting
                 arguments=arguments,
                 account=settings.poller_service_account,
                 restart="Always",
+                port=port,
             ),
         },
     }
+
+
+def _poller_port(package: CloacinaPackage, settings: PodSettings) -> int | None:
+    """None: nobody measures. In the node's own network the port would be the node's: for one poller only, and open."""
+    spec = (package.spec.pod_template or {}).get("spec")
+    of_node = isinstance(spec, dict) and spec.get("hostNetwork")
+    return None if of_node or not settings.poller_port else settings.poller_port
 
 
 def run_job(
@@ -241,6 +256,7 @@ def _pod(
     arguments: list[str],
     account: str | None,
     restart: str,
+    port: int | None = None,
 ) -> Manifest:
     """Ours, the package's podTemplate over it, and what must hold whatever a podTemplate says over that."""
     ours = {
@@ -287,6 +303,7 @@ def _pod(
                     "env": [
                         {"name": "CLOACA_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                     ],
+                    **({} if port is None else {"ports": [{"name": POLLER_PORT_NAME, "containerPort": port}]}),
                     "volumeMounts": [{"name": ARCHIVE_VOLUME, "mountPath": ARCHIVE_PATH, "readOnly": True}],
                     "terminationMessagePolicy": "File",
                     "terminationMessagePath": "/dev/termination-log",

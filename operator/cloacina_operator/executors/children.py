@@ -15,7 +15,7 @@ from cloaca.home import Home
 from cloaca.packages.archive import Limits, unpack
 from cloaca.packages.environment import environment_of
 from cloaca.packages.inventory import Inventory
-from cloaca.polling.observe import PollObserver
+from cloaca.polling.observe import Measures
 from cloaca.polling.poller import Poller
 from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.processes.launch import Child, Nursery, PackageZygote
@@ -71,7 +71,7 @@ class Children:
         import_timeout: float,
         worker_memory: int,
         jitter: float,
-        observer: PollObserver | None,
+        measures: Measures | None,
         changed: Callable[[Ref], None],
     ) -> None:
         self._store = store
@@ -82,7 +82,7 @@ class Children:
         self._import_timeout = import_timeout
         self._worker_memory = worker_memory
         self._jitter = jitter
-        self._observer = observer
+        self._measures = measures
         self._changed = changed
         self._nursery: Nursery | None = None
         self._nursing = asyncio.Lock()
@@ -202,15 +202,16 @@ class Children:
             try:
                 zygote = await self._zygote(package, polling.digest)
                 began = loop.time()
+                namespace, name = package.metadata.namespace, package.name
                 polling.poller = Poller(
                     self._store,
-                    package=package.name,
-                    namespace=package.metadata.namespace,
+                    package=name,
+                    namespace=namespace,
                     digest=polling.digest,
                     start_worker=zygote.start_worker,
                     worker_memory=self._worker_memory,
                     jitter=self._jitter,
-                    observer=self._observer,
+                    observer=None if self._measures is None else self._measures.of(namespace, name),
                 )
                 if polling.failure is not None:
                     polling.failure = None

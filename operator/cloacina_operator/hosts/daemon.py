@@ -32,6 +32,7 @@ from cloacina_operator.shell.queue import Queue
 from cloacina_operator.shell.reconcile import Reconciler, utc_now
 
 if TYPE_CHECKING:
+    from cloaca.processes.scrapes import Scrapes
     from cloacina_operator.hosts.metrics import Meters
 
 log = logging.getLogger("cloacina.daemon")
@@ -44,6 +45,7 @@ AT_START = (
     "metrics_port",
     "limits",
 )  # as they were when it started
+LOOPBACK = "127.0.0.1"
 LEFT_AT_ONCE = 130  # exit code after a second SIGINT, as a shell has it
 
 
@@ -70,7 +72,7 @@ class Daemon:
             import_timeout=settings.import_timeout,
             worker_memory=settings.worker_memory,
             jitter=settings.jitter,
-            observer=meters,
+            measures=None if meters is None else meters.polls(),
             changed=self._queue.add,
         )
         self._archives = Archives(
@@ -82,7 +84,7 @@ class Daemon:
             store_failed=store_failed,
         )
         index = Index(store, None if meters is None else meters.run_ended)
-        self._metrics = None if meters is None else meters.served(self._queue, index)
+        self._scrapes = None if meters is None else _scrapes(meters, self._queue, index)
         self._reconciler = Reconciler(
             store=store,
             executor=self._children,
@@ -105,8 +107,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        if self._metrics is not None and self._settings.metrics_port is not None:
-            self._metrics.start(self._settings.metrics_port)
+        if self._scrapes is not None and self._settings.metrics_port is not None:
+            await _listen(self._scrapes, self._settings.metrics_port)
         await self._children.start()
         reconciling = asyncio.ensure_future(self._reconciler.run())
         self._following = asyncio.ensure_future(self._folders.run())
@@ -131,8 +133,8 @@ class Daemon:
         finally:
             for ending in (reconciling, self._following, keeping, stopping):
                 ending.cancel()
-            if self._metrics is not None:
-                self._metrics.close()
+            if self._scrapes is not None:
+                await self._scrapes.close()
             await self._archives.close()
             await self._children.close()
             with suppress(asyncio.CancelledError):
@@ -178,6 +180,24 @@ def _meters() -> Meters:
             f"metrics_port is set, but {error.name} is not installed: pip install 'cloacina[metrics]', or leave it out"
         ) from error
     return Meters()
+
+
+def _scrapes(meters: Meters, queue: Queue, index: Index) -> Scrapes:
+    from cloaca.processes.scrapes import Scrapes
+    from cloacina_operator.hosts.metrics import State
+
+    meters.registry.register(State(queue, index))
+    return Scrapes(meters.registry)
+
+
+async def _listen(scrapes: Scrapes, port: int) -> None:
+    """On the loopback address only. Raises CloacaError where the port is taken."""
+    try:
+        await scrapes.start(port, LOOPBACK)
+    except OSError as error:
+        raise CloacaError(
+            f"metrics cannot be served on {LOOPBACK}:{port}: {error.strerror or error}; set another metrics_port"
+        ) from error
 
 
 def prepare(settings: DaemonSettings) -> None:

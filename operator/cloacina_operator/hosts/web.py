@@ -14,7 +14,7 @@ from cloaca.store.kubernetes.api import Api
 from cloacina_operator.core.leadership import watches_are_dead
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.hosts.lease import Lease
-from cloacina_operator.hosts.metrics import Meters, state
+from cloacina_operator.hosts.metrics import Meters, State
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
 
@@ -87,7 +87,7 @@ class Web:
         yield asked
         if self.operator is None:
             return
-        yield from state(self.operator.queue, self.operator.index)
+        yield from State(self.operator.queue, self.operator.index).collect()
         active = GaugeMetricFamily("cloacina_operator_runs_active", "Jobs of runs that have not ended.")
         active.add_metric([], self.operator.jobs.active_runs)
         yield active

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from cloacina_operator.core.manifests import PodSettings, poller_deployment
 from cluster.kubectl import Kubectl
+
+from cloaca.resources import CloacinaPackage, ObjectMeta
+from cloaca.resources.package import PackageSource, PackageSpec
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "manifests" / "chart"
@@ -33,7 +37,10 @@ EVERYTHING = {
         "podLabels": {"example.com/c": "d"},
         "extraEnv": [{"name": "TZ", "value": "UTC"}],
     },
-    "metrics": {"service": {"enabled": True}},
+    "metrics": {
+        "service": {"enabled": True},
+        "pollers": {"port": 7000, "allowScrapes": True, "from": [{"namespaceSelector": {}}]},
+    },
 }
 
 
@@ -118,6 +125,73 @@ def test_the_service_monitor_selects_the_service(render: Render) -> None:
     assert not [document for document in render() if document["kind"] in ("Service", "ServiceMonitor")]
 
 
+def poller() -> dict[str, Any]:
+    """As the operator makes it."""
+    source = PackageSource(url="https://packages.example.com/p.cloacina")
+    package = CloacinaPackage(metadata=ObjectMeta(name="demo", namespace="a", uid="u"), spec=PackageSpec(source=source))
+    return poller_deployment(package, "sha256:1", 1, PodSettings(image="i:1"))
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [({}, {"matchNames": ["a", "b"]}), ({"clusterWide": True}, {"any": True})],
+    ids=["named", "cluster-wide"],
+)
+def test_the_pod_monitor_selects_pollers(render: Render, values: dict[str, Any], where: dict[str, Any]) -> None:
+    switched = {"pollers": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}}
+    monitor = only(render({"packageNamespaces": ["a", "b"], "metrics": switched, **values}), "PodMonitor")
+    pod = poller()["spec"]["template"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["spec"]["namespaceSelector"] == where
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint == {"port": "poller-metrics", "path": "/metrics", "interval": "30s", "honorLabels": True}
+    assert endpoint["port"] in [port["name"] for port in pod["spec"]["containers"][0]["ports"]]
+    assert not [document for document in render() if document["kind"] == "PodMonitor"]
+
+
+def test_a_pod_monitor_of_no_port_is_refused(render: Render) -> None:
+    with pytest.raises(ValueError, match=r"metrics\.pollers\.port is 0"):
+        render({"metrics": {"pollers": {"port": 0, "podMonitor": {"enabled": True}}}})
+
+
+def ingress(documents: list[dict[str, Any]], pod: dict[str, Any], namespace: str) -> list[dict[str, Any]]:
+    """What the policies of a namespace let in to a pod of those labels. Policies add up."""
+    rules: list[dict[str, Any]] = []
+    for policy in documents:
+        if policy["kind"] != "NetworkPolicy" or policy["metadata"]["namespace"] != namespace:
+            continue
+        selector = policy["spec"]["podSelector"]
+        wanted = [(key, [value]) for key, value in selector.get("matchLabels", {}).items()]
+        wanted += [(one["key"], one["values"]) for one in selector.get("matchExpressions", [])]
+        if all(pod.get(key) in values for key, values in wanted):
+            rules += policy["spec"].get("ingress", [])
+    return rules
+
+
+@pytest.mark.parametrize(
+    ("pollers", "let_in"),
+    [
+        pytest.param({}, [], id="default"),
+        pytest.param({"podMonitor": {"enabled": True}}, [{"ports": [{"port": 7469}]}], id="monitored"),
+        pytest.param({"allowScrapes": True, "port": 0}, [], id="no port"),
+        pytest.param(
+            {"allowScrapes": True, "port": 7000, "from": [{"podSelector": {}}]},
+            [{"ports": [{"port": 7000}], "from": [{"podSelector": {}}]}],
+            id="from",
+        ),
+    ],
+)
+def test_the_policies_let_scrapes_in_to_pollers_and_nothing_else(
+    render: Render, pollers: dict[str, Any], let_in: list[dict[str, Any]]
+) -> None:
+    documents = render({"packageNamespaces": ["a", "b"], "metrics": {"pollers": pollers}})
+    labels = poller()["spec"]["template"]["metadata"]["labels"]
+    assert [ingress(documents, labels, namespace) for namespace in ("a", "b", "c")] == [let_in, let_in, []]
+    for component in ("run", "inspection"):
+        assert ingress(documents, {**labels, "cloacina.io/component": component}, "a") == []
+
+
 def test_crds_stay_when_the_release_goes(render: Render) -> None:
     crds = [document for document in render() if document["kind"] == "CustomResourceDefinition"]
     assert len(crds) == len(list((ROOT / "crds").glob("*.yaml")))
@@ -132,8 +206,9 @@ def test_crds_stay_when_the_release_goes(render: Render) -> None:
         ({"clusterWide": "yes"}, "clusterWide"),
         ({"sourceSecrets": [{"namespace": "a", "names": []}]}, "names"),
         ({"packageNamespaces": ["Team A"]}, "packageNamespaces"),
+        ({"metrics": {"pollers": {"port": 80}}}, "port"),
     ],
-    ids=["latest", "misspelt", "type", "no-names", "bad-namespace"],
+    ids=["latest", "misspelt", "type", "no-names", "bad-namespace", "bad-port"],
 )
 def test_values_that_cannot_be_meant_are_refused(render: Render, values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):

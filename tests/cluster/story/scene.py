@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cluster.control_plane import ControlPlane
 from cluster.node.node import Node
+from figures import figures
 
 from cloaca.resources.names import keyed_run_name
 
@@ -151,6 +152,14 @@ class Scene:
         """Key → phase of all runs of a package."""
         found = self.get("crun", "-l", f"cloacina.io/package={package}")["items"]
         return {run["spec"].get("key", run["metadata"]["name"]): run["status"]["phase"] for run in found}
+
+    def scraped(self, package: str) -> dict[str, float]:
+        """What the poller of a package tells whoever scrapes it from another pod."""
+        (pod,) = self.get("pods", "-l", f"cloacina.io/component=poller,cloacina.io/package={package}")["items"]
+        (port,) = (port for container in pod["spec"]["containers"] for port in container["ports"])
+        url = f"http://{pod['status']['podIP']}:{port['containerPort']}/metrics"
+        ask = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+        return figures(self.kubectl("exec", "desk", "--", "python", "-c", ask, url))
 
     # --- data: a pod with the volume stands for whoever brings files
 

@@ -22,6 +22,7 @@ def staged(scene: Scene) -> Scene:
         scene.plane.namespace(name, RESTRICTED)
     scene.plane.apply(_claim(scene), _desk(scene))
     values = {"image.repository": repository, "image.tag": tag, "packageNamespaces": f"{{{NAMESPACE}}}"}
+    values["metrics.pollers.allowScrapes"] = "true"
     flags = [f"--set={name}={value}" for name, value in values.items()]
     scene.helm("upgrade", "--install", "cloacina", str(CHART), f"--namespace={SYSTEM}", *flags)
     try:

@@ -41,6 +41,9 @@ def test_the_tutorial_from_its_package_to_a_run(story: Scene, tmp_path: Path) ->
     context = run["status"]["context"]
     assert (context["filename"], context["valid"]) == ("orders_20260328.parquet", True)
     assert shown(story) == (GOLDEN / "get.txt").read_text()
+    polls = story.scraped("data-ingest")
+    fired = polls["cloacina_polls_total story data-ingest fired"]
+    assert polls["cloacina_fires_total story data-ingest"] == fired >= 1
 
 
 def shown(story: Scene) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import urllib.request
 from typing import Any
 
 from builders import WORKFLOW, archive, declared
 from daemon_process import Daemon
-from prometheus_client.parser import text_string_to_metric_families
+from figures import scraped
+from servers import free_port
 
+POLLS = "cloacina_polls_total default demo"
 CODE = """
 @cloaca.trigger(name="once", poll_interval="100ms", allow_concurrent=True)
 def once():
@@ -27,9 +27,7 @@ def idle():
 
 
 async def test_polls_runs_and_the_queue_are_counted(daemon: Daemon) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     daemon.home.root.mkdir()
     daemon.home.config.write_text(f"metrics_port = {port}\n")
     triggers = [declared(name, poll_interval="100ms") for name in ("bad", "idle")]
@@ -41,31 +39,19 @@ async def test_polls_runs_and_the_queue_are_counted(daemon: Daemon) -> None:
 
     async def look(_: Any) -> dict[str, float] | None:
         seen = await asyncio.to_thread(scraped, port)
-        wanted = [f"cloacina_polls_total demo {result}" for result in ("fired", "skipped", "deduplicated", "error")]
-        return seen if all(name in seen for name in wanted) and "cloacina_run_seconds_count Completed" in seen else None
+        wanted = [f"{POLLS} {result}" for result in ("fired", "skipped", "deduplicated", "error")]
+        return seen if all(seen[name] for name in wanted) and "cloacina_run_seconds_count Completed" in seen else None
 
     seen = await daemon.eventually("all figures", look)
-    assert seen["cloacina_fires_total demo"] == 1
-    assert seen["cloacina_polls_total demo fired"] == 1
-    assert seen["cloacina_fires_deduplicated_total demo"] == seen["cloacina_polls_total demo deduplicated"]
+    assert seen["cloacina_fires_total default demo"] == 1
+    assert seen[f"{POLLS} fired"] == 1
+    assert seen["cloacina_fires_deduplicated_total default demo"] == seen[f"{POLLS} deduplicated"]
     assert seen["cloacina_trigger_consecutive_errors default demo-bad"] >= 2
     assert seen["cloacina_trigger_consecutive_errors default demo-once"] == 0
     assert seen["cloacina_run_seconds_count Completed"] == 1
     assert seen["cloacina_runs Running"] == seen["cloacina_runs Pending"] == 0
     polls = sum(value for name, value in seen.items() if name.startswith("cloacina_polls_total "))
-    assert seen["cloacina_poll_seconds_count demo"] == polls
-    assert seen["cloacina_poll_lateness_seconds_count demo"] >= polls
+    assert seen["cloacina_poll_seconds_count default demo"] == polls
+    assert seen["cloacina_poll_lateness_seconds_count default demo"] >= polls
     assert "cloacina_operator_queue_length" in seen
     assert daemon.stop() == 0
-
-
-def scraped(port: int) -> dict[str, float]:
-    """name and label values -> value"""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return {
-        " ".join((sample.name, *sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if "le" not in sample.labels
-    }

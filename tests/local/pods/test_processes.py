@@ -1,14 +1,20 @@
 """The entry points of the runtime image, as real processes with an archive mounted as Kubernetes mounts it."""
 
+import asyncio
 import signal
+import socket
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import WORKFLOW, archive, declared
+from figures import scraped
 from pod_process import Pod
+from servers import free_port
 
 from cloaca.errors import ImportCrashed, LoadError
 from cloaca.packages.archive import read_archive
@@ -120,15 +126,17 @@ async def eventually(look: Callable[[], Any], what: str) -> Any:
     pytest.fail(f"waited {PATIENCE:g} s for {what}")
 
 
-async def test_a_poller_polls_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    pod = Pod(tmp_path, archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
+@asynccontextmanager
+async def polled(folder: Path, *arguments: str) -> AsyncIterator[tuple[subprocess.Popen[str], Store]]:
+    """A poller of a package whose trigger fires once, that has fired."""
+    pod = Pod(folder, archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
     store = await open_store(pod.store)
     source = PackageSource(url="https://packages.example.com/demo.cloacina")
     await store.create(CloacinaPackage(metadata=ObjectMeta(name="demo"), spec=PackageSpec(source=source)))
     effective = EffectiveSettings(
         workflow="demo",
         poll_interval="200ms",
-        concurrency_policy=ConcurrencyPolicy.FORBID,
+        concurrency_policy=ConcurrencyPolicy.ALLOW,
         timeout="60s",
         config={},
         digest=pod.digest,
@@ -139,7 +147,7 @@ async def test_a_poller_polls_until_it_is_told_to_stop(tmp_path: Path) -> None:
         status=TriggerStatus(effective=effective),
     )
     await store.create(trigger)
-    process = pod.start("poll", "--store", pod.store, "--namespace", "default", "--package", "demo")
+    process = pod.start("poll", "--store", pod.store, "--namespace", "default", "--package", "demo", *arguments)
 
     async def fired() -> Any:
         return await store.list(WorkflowRun)
@@ -147,10 +155,57 @@ async def test_a_poller_polls_until_it_is_told_to_stop(tmp_path: Path) -> None:
     try:
         (run,) = await eventually(fired, "the run of the trigger")
         assert run.spec.key == "once"
-        process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, said
+        yield process, store
     finally:
         process.kill()
         process.wait()
         await store.close()
+
+
+def told_to_stop(process: subprocess.Popen[str]) -> str:
+    """What it said by then."""
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    return said
+
+
+async def test_a_poller_polls_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    async with polled(tmp_path) as (process, _):
+        told_to_stop(process)
+
+
+async def test_a_poller_tells_prometheus_what_it_polls(tmp_path: Path) -> None:
+    port = free_port()
+    async with polled(tmp_path, "--metrics-port", str(port)) as (process, _):
+
+        async def repeated() -> Any:
+            seen = await asyncio.to_thread(scraped, port)
+            return seen if seen["cloacina_polls_total default demo deduplicated"] else None
+
+        seen = await eventually(repeated, "a poll that finds the key again")
+        told_to_stop(process)
+    assert seen["cloacina_polls_total default demo fired"] == seen["cloacina_fires_total default demo"] == 1
+    assert seen["cloacina_polls_total default demo error"] == 0
+    assert seen["cloacina_poll_lateness_seconds_count default demo"] >= 2
+    assert seen["process_resident_memory_bytes"] > 1_000_000
+
+
+async def test_a_poller_whose_port_is_taken_says_so_and_polls(tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as sidecar:
+        port = str(sidecar.getsockname()[1])
+        async with polled(tmp_path, "--metrics-port", port) as (process, _):
+            said = told_to_stop(process)
+    assert f"no metrics: port {port} cannot be had" in said
+
+
+async def test_a_poller_in_an_image_that_cannot_count_says_so_and_polls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing" / "prometheus_client.py"
+    missing.parent.mkdir()
+    missing.write_text("raise ModuleNotFoundError(name=__name__)")
+    monkeypatch.setenv("PYTHONPATH", str(missing.parent))
+    async with polled(tmp_path, "--metrics-port", str(free_port())) as (process, _):
+        said = told_to_stop(process)
+    assert "no metrics: the image lacks prometheus_client" in said

@@ -16,7 +16,10 @@ from cloaca.store.kubernetes import config
 from cloaca.store.kubernetes.api import PAUSES, Api
 from cloaca.store.kubernetes.http import Client, NotConnected
 
-HEAVY = {"aiohttp", "yaml", "pydantic_settings", "kubernetes", "kopf", "sqlite3", "psycopg", "importlib.metadata"}
+HEAVY = {
+    *("aiohttp", "yaml", "pydantic_settings", "kubernetes", "kopf", "sqlite3", "psycopg", "importlib.metadata"),
+    "prometheus_client",
+}
 
 
 class Server:

@@ -126,7 +126,7 @@ def test_a_poller_is_replaced_and_never_doubled() -> None:
 
 
 def test_a_poller_reads_from_memory_and_keeps_the_limits_of_the_operator() -> None:
-    settings = PodSettings(image="i:1", worker_memory=1_000_000, jitter=0.5)
+    settings = PodSettings(image="i:1", worker_memory=1_000_000, jitter=0.5, poller_port=0)
 
     made = poller_deployment(package(), DIGEST, 1, settings)
 
@@ -135,6 +135,38 @@ def test_a_poller_reads_from_memory_and_keeps_the_limits_of_the_operator() -> No
         *("--namespace", "team", "--store", "kubernetes:?namespace=team&cached=true"),
         *("--archive", "/cloacina/archive", "--digest", DIGEST),
     ]
+
+
+def test_a_poller_tells_prometheus_on_a_port_of_its_pod_and_nothing_else_does() -> None:
+    settings = PodSettings(image="i:1", poller_port=7000)
+    container = {"name": "main", "ports": [{"containerPort": 7000, "name": "mine"}, {"containerPort": 7001}]}
+    template = {"spec": {"containers": [container]}}
+
+    poller, other = (
+        main_container(poller_deployment(package(pod_template=template), DIGEST, 1, settings)),
+        main_container(run_job(run(), package(), DIGEST, 2, 1, settings, NOW)),
+    )
+
+    assert poller["args"][7:9] == ["--metrics-port", "7000"]
+    assert poller["ports"] == [{"containerPort": 7000, "name": "poller-metrics"}, {"containerPort": 7001}]
+    assert "ports" not in other
+    assert "--metrics-port" not in other["args"]
+
+
+@pytest.mark.parametrize(
+    ("port", "template"),
+    [
+        pytest.param(0, None, id="no port"),
+        pytest.param(7000, {"spec": {"hostNetwork": True}}, id="the node's own network"),
+    ],
+)
+def test_a_poller_that_is_not_to_be_measured_listens_nowhere(port: int, template: dict[str, Any] | None) -> None:
+    settings = PodSettings(image="i:1", poller_port=port)
+
+    main = main_container(poller_deployment(package(pod_template=template), DIGEST, 1, settings))
+
+    assert "ports" not in main
+    assert "--metrics-port" not in main["args"]
 
 
 def test_a_run_is_tried_once_a_job_and_goes_with_its_run() -> None:

@@ -8,22 +8,23 @@ from cloacina_operator.settings import SettingsError
 
 
 def test_limits_of_pollers_reach_the_pods() -> None:
-    given = {"CLOACINA_IMAGE": "i:1", "CLOACINA_WORKER_MEMORY": "1000000", "CLOACINA_JITTER": "0"}
+    given = {"IMAGE": "i:1", "WORKER_MEMORY": "1000000", "JITTER": "0", "POLLER_PORT": "0"}
 
-    pods = read_cluster_settings(given).pods
+    pods = read_cluster_settings({f"CLOACINA_{name}": value for name, value in given.items()}).pods
 
-    assert (pods.worker_memory, pods.jitter) == (1_000_000, 0.0)
+    assert (pods.worker_memory, pods.jitter, pods.poller_port) == (1_000_000, 0.0, 0)
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
-    given = {"CLOACINA_JITTER": "much", "CLOACINA_WORKER_MEMORY": "0", "CLOACINA_MAX_RUNS": "x"}
+    given = {"JITTER": "much", "WORKER_MEMORY": "0", "MAX_RUNS": "x", "POLLER_PORT": "80"}
 
     with pytest.raises(SettingsError) as refused:
-        read_cluster_settings(given)
+        read_cluster_settings({f"CLOACINA_{name}": value for name, value in given.items()})
 
     assert str(refused.value).split("; ") == [
         "CLOACINA_IMAGE must be set: the runtime image of pods, where a package names none",
         "CLOACINA_WORKER_MEMORY is '0', but must be a whole number of at least 1",
         "CLOACINA_JITTER is 'much', but must be a number from 0 to 1",
+        "CLOACINA_POLLER_PORT is '80', but must be a port from 1024 to 65535, or 0 for none",
         "CLOACINA_MAX_RUNS is 'x', but must be a whole number of at least 1",
     ]

@@ -1,53 +1,55 @@
-"""Figures for Prometheus: what pollers tell is counted, and the guide names what there is."""
+"""Figures for Prometheus: the operator's own, and that the guide names what there is."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import pytest
-
-from cloaca.resources.trigger import Tick, TickOutcome
-
-pytest.importorskip("prometheus_client", reason="the extra metrics is not installed")
-from cloacina_operator.hosts.metrics import Meters, state
+from cloacina_operator.hosts.metrics import Meters, State
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
+from figures import told
 
+from cloaca.resources import ObjectMeta, RunPhase, WorkflowRun
+from cloaca.resources.run import RunSpec, RunStatus
 from cloaca.store.sql.store import SqlStore
 
 GUIDE = Path(__file__).parents[3] / "docs" / "howto" / "watch-with-prometheus.md"
 NOW = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 
 
-def test_a_blocked_poll_is_no_poll_and_store_errors_tell_whose_they_are() -> None:
+def test_an_operator_counts_runs_that_end_and_what_the_store_did_not_answer() -> None:
     meters = Meters()
-    meters.ticked("demo", Tick(time=NOW, outcome=TickOutcome.BLOCKED), fires=0, duplicates=0)
-    meters.ticked("demo", Tick(time=NOW, outcome=TickOutcome.FIRED, duration_ms=20), fires=2, duplicates=1)
-    meters.store_failed("demo")
+    ended = RunStatus(phase=RunPhase.FAILED, started_at=NOW, finished_at=NOW + timedelta(seconds=7))
+    meters.run_ended(WorkflowRun(metadata=ObjectMeta(name="demo-1"), spec=RunSpec(workflow="demo"), status=ended))
     meters.operator_store_failed()
-    counted = {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in meters.registry.collect()
-        for sample in family.samples
-        if sample.name.endswith("_total")
-    }
-    assert counted == {
-        ("cloacina_polls_blocked_total", "demo"): 1,
-        ("cloacina_polls_total", "demo", "fired"): 1,
-        ("cloacina_fires_total", "demo"): 2,
-        ("cloacina_fires_deduplicated_total", "demo"): 1,
-        ("cloacina_store_errors_total", "operator", ""): 1,
-        ("cloacina_store_errors_total", "poller", "demo"): 1,
+    assert told(meters.registry) == {
+        "cloacina_run_seconds_count Failed": 1,
+        "cloacina_run_seconds_sum Failed": 7,
+        "cloacina_store_errors_total operator": 1,
     }
 
 
-async def test_the_guide_names_every_figure_and_no_other() -> None:
+def test_a_daemon_tells_the_store_errors_of_both_its_halves() -> None:
     meters = Meters()
-    meters.ticked("demo", Tick(time=NOW, outcome=TickOutcome.FIRED), fires=1, duplicates=0)
+    poller = meters.polls().of("default", "demo")
+    meters.operator_store_failed()
+    poller.store_failed()
+    poller.store_failed()
+    seen = {name: value for name, value in told(meters.registry).items() if "store_errors" in name}
+    assert seen == {"cloacina_store_errors_total operator": 1, "cloacina_store_errors_total poller default demo": 2}
+
+
+async def test_the_guide_names_every_figure_with_its_labels_and_no_other() -> None:
+    meters = Meters()
+    meters.polls().of("default", "demo")
+    meters.registry.register(State(Queue(), Index(await SqlStore.open(":memory:"))))
     found = {family.name for family in meters.registry.collect()}
-    found |= {family.name for family in state(Queue(), Index(await SqlStore.open(":memory:")))}
     section = GUIDE.read_text().partition("## The figures")[2].partition("##")[0]
-    named = {name.removesuffix("_total") for name in re.findall(r"cloacina_\w+", section)}
-    assert named == found
+    named = dict(re.findall(r"`(cloacina_\w+?)(?:_total)?(\{[\w,]+\})?`", section))
+    assert named.keys() == found
+    for family in meters.registry.collect():
+        for sample in family.samples:
+            labels = ",".join(name for name in sample.labels if name != "le")
+            assert named[family.name] == (f"{{{labels}}}" if labels else "")
