@@ -69,21 +69,18 @@ async def _run(job: dict[str, Any], registry: Registry) -> None:
     from cloaca.engine.journal import StoreJournal
     from cloaca.engine.slots import Slots
     from cloaca.engine.timers import Timers
-    from cloaca.resources.run import WorkflowRun
-    from cloaca.store import open_store
-    from cloaca.store.blocking import blocking
+    from cloaca.resources.ref import DEFAULT_NAMESPACE
+    from cloaca.store import open_runs
 
-    store = await open_store(job["store"])
-    seen = await store.get(WorkflowRun, job["name"])
+    store = await open_runs(job["store"])
+    seen = await store.run(job["name"], DEFAULT_NAMESPACE)
     if seen is None:
         raise RuntimeError(f"run {job['name']!r} is not in the store {job['store']}")
     loop = asyncio.get_running_loop()
     workshop = Workshop(crew=Crew(THREADS), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
-    claimed = seen.status.model_copy(
-        update={"attempt": 1, "pod_name": str(os.getpid()), "started_at": datetime.now(timezone.utc)}
-    )
-    journal = StoreJournal(blocking(store, loop), seen, created=True)
-    await execute(registry.workflows[seen.spec.workflow], seen.spec.context, claimed, journal, workshop, Stop())
+    claimed = seen.status._replace(attempt=1, pod_name=str(os.getpid()), started_at=datetime.now(timezone.utc))
+    journal = StoreJournal(store, seen)
+    await execute(registry.workflows[seen.workflow], seen.context, claimed, journal, workshop, Stop())
     await store.close()
 
 

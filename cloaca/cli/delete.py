@@ -17,7 +17,7 @@ from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import CloacaError, Invalid
 from cloaca.resources import CloacinaPackage, Ref
-from cloaca.resources.meta import GROUP
+from cloaca.resources.ref import GROUP
 from cloaca.store import Store
 
 app = commands()

@@ -11,7 +11,7 @@ from cloaca.cli.terminal import styled
 from cloaca.errors import CloacaError
 from cloaca.resources import RunPhase, TaskPhase, WorkflowRun
 from cloaca.resources.conditions import RunCondition, find
-from cloaca.resources.meta import Ref
+from cloaca.resources.ref import Ref
 from cloaca.store import Store
 
 Say = Callable[[str], None]

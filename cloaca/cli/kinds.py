@@ -8,7 +8,7 @@ from typing import Any
 from cloaca.errors import CloacaError, NotFound
 from cloaca.packages.nearest import did_you_mean
 from cloaca.resources import KINDS, CloacinaPackage, Ref, Resource, WorkflowRun
-from cloaca.resources.meta import GROUP
+from cloaca.resources.ref import GROUP
 from cloaca.store import Store
 
 Kind = type[Resource[Any, Any]]

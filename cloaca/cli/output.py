@@ -13,7 +13,7 @@ import typer
 from cloaca.cli.kinds import Kind, full_name
 from cloaca.cli.tables import columns_of, headers_of, line, rows_of, table, widths_of
 from cloaca.resources import Resource
-from cloaca.resources.meta import GROUP
+from cloaca.resources.ref import GROUP
 
 
 class Format(str, Enum):

@@ -10,7 +10,7 @@ from typing import Any
 from cloaca.cli.tables import age, first_line, line, widths_of
 from cloaca.cli.terminal import block, styled
 from cloaca.resources import Condition, Resource
-from cloaca.resources.meta import rfc3339
+from cloaca.resources.ref import rfc3339
 
 WIDTH = 14  # of the names of fields
 

@@ -32,7 +32,8 @@ from cloaca.engine.retry import retry_delay
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError
-from cloaca.resources.run import RunPhase, RunStatus
+from cloaca.resources.phases import RunPhase
+from cloaca.resources.recorded import RecordedStatus
 
 log = logging.getLogger("cloaca.engine")
 
@@ -102,11 +103,11 @@ class Workshop:
 async def execute(
     workflow: Workflow,
     context: Mapping[str, Any],
-    recorded: RunStatus,
+    recorded: RecordedStatus,
     journal: Journal,
     workshop: Workshop,
     stop: Stop,
-) -> RunStatus:
+) -> RecordedStatus:
     """Run ``workflow`` from what is ``recorded`` to its end; returns the status that was written last.
 
     A failing task fails the run and skips its dependents; it never raises. What raises is the journal. Awaited on the
@@ -148,7 +149,7 @@ class Execution:
         self,
         workflow: Workflow,
         context: Mapping[str, Any],
-        recorded: RunStatus,
+        recorded: RecordedStatus,
         journal: Journal,
         workshop: Workshop,
         stop: Stop,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import sleep
 
+from cloaca.engine.record import Record
 from cloaca.errors import Conflict, NotFound, RunLost, StoreUnavailable
-from cloaca.resources.run import RunStatus, WorkflowRun
-from cloaca.store.blocking import BlockingStore, Status
+from cloaca.resources.recorded import RecordedRun, RecordedStatus, read_status
+from cloaca.store.runs import RunStore
 
 log = logging.getLogger("cloaca.engine")
 
@@ -17,63 +18,37 @@ PATIENCE = (0.1, 0.3, 1.0, 3.0, *(10.0,) * 6)
 """Seconds between tries while the store is away, a minute in all: what was done is worth more than a restart."""
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A status whose JSON is the store's to make."""
-
-    status: RunStatus
-    text: str | None = None
-
-
 class StoreJournal:
-    """Writes the status of one run, which was seen last as ``run``, or was made but not yet created.
+    """Writes the status of one run, which was seen last as ``run``. Belongs to one thread at a time, which waits."""
 
-    Belongs to one thread at a time, which waits.
-    """
-
-    def __init__(
-        self, store: BlockingStore, run: WorkflowRun, *, created: bool, patience: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, store: RunStore, run: RecordedRun, *, patience: Sequence[float] = ()) -> None:
         """``patience``: seconds to wait before each further try while the store is away."""
         self._store = store
         self._patience = patience
-        self._created = created
-        self._run = run  # whose metadata and spec count, but for
-        self._version = run.metadata.resource_version
-        self._last: RunStatus | str = run.status  # as a status or as its JSON
+        self._run = run
+        self._version = run.version
+        self._last: RecordedStatus | str = run.status  # as a status or as its JSON
+        self.conditions = run.status.conditions  # as they were recorded last
         self.waits = store.waits
 
-    @property
-    def run(self) -> WorkflowRun:
-        """The run as it stands, as far as this process knows."""
-        last = self._last
-        status = RunStatus.model_validate_json(last) if isinstance(last, str) else last
-        metadata = self._run.metadata.model_copy(update={"resource_version": self._version})
-        return self._run.model_copy(update={"metadata": metadata, "status": status})
+    @classmethod
+    def of_new(cls, store: RunStore, run: RecordedRun, status: str) -> StoreJournal:
+        """Of a run that was made with a status of which this is the JSON."""
+        journal = cls(store, run)
+        journal._last = status
+        return journal
 
     @property
     def generation(self) -> int:
         """The run's."""
-        return self._run.metadata.generation
+        return self._run.generation
 
-    @property
-    def uid(self) -> str:
-        """The run's; empty: it was not created."""
-        return self._run.metadata.uid
-
-    def write(self, record: Status) -> None:
+    def write(self, record: Record) -> None:
         """Record it. Raises RunLost when another one has the right to."""
-        if record.text is None:
-            record = Plain(record.status)
-        if not self._created:
-            self._run = self._store.create_here(self._run, record)
-            self._version = self._run.metadata.resource_version
-            self._created = True
-        else:
-            self._write_patiently(record)
-        self._last = record.text or record.status
+        self.write_text(record.text())
 
-    def _write_patiently(self, status: Status) -> None:
+    def write_text(self, status: str) -> None:
+        """Record the status of which this is the JSON. As ``write``."""
         for seconds in self._patience:
             try:
                 return self._write(status)
@@ -82,36 +57,36 @@ class StoreJournal:
             sleep(seconds)
         return self._write(status)
 
-    def _write(self, status: Status) -> None:
+    def _write(self, status: str) -> None:
         while True:
             try:
-                self._version = self._store.write_status_here(self._run, self._version, status)
+                self._version = self._store.record_here(self._run.ref, self._run.uid, self._version, status)
             except NotFound:
                 raise RunLost(f"run {self._run.name!r} was deleted while it ran") from None
             except Conflict:
-                if self._is_there(status):
-                    return
-            else:
-                return
+                if not self._is_there(status):
+                    continue
+            self._last = status
+            return
 
-    def _is_there(self, status: Status) -> bool:
+    def _is_there(self, status: str) -> bool:
         """Whether ``status`` was written before, by a try whose answer got lost. Else somebody changed the object: its
         spec (then we write again), or its status (then it is not ours)."""
-        mine = self.run
-        seen = self._store.get_here(WorkflowRun, mine.name, mine.metadata.namespace)
-        if seen is None or seen.metadata.uid != mine.metadata.uid:
-            raise RunLost(f"run {mine.name!r} was deleted while it ran")
-        if seen.status == status.status:
+        mine = read_status(json.loads(self._last)) if isinstance(self._last, str) else self._last
+        run, seen = self._run, self._store.run_here(self._run.name, self._run.namespace)
+        if seen is None or seen.uid != run.uid:
+            raise RunLost(f"run {run.name!r} was deleted while it ran")
+        if seen.status == read_status(json.loads(status)):
             self._see(seen)
             return True
         if seen.status.phase.finished:
-            raise RunLost(f"run {mine.name!r} was ended by someone else: {seen.status.phase.value}")
-        if seen.status.attempt != mine.status.attempt:
-            raise RunLost(f"run {mine.name!r} was given to attempt {seen.status.attempt}")
-        if seen.status != mine.status:
-            raise RunLost(f"run {mine.name!r} was written by someone else: what this process resumed from is old")
+            raise RunLost(f"run {run.name!r} was ended by someone else: {seen.status.phase.value}")
+        if seen.status.attempt != mine.attempt:
+            raise RunLost(f"run {run.name!r} was given to attempt {seen.status.attempt}")
+        if seen.status != mine:
+            raise RunLost(f"run {run.name!r} was written by someone else: what this process resumed from is old")
         self._see(seen)
         return False
 
-    def _see(self, run: WorkflowRun) -> None:
-        self._run, self._version = run, run.metadata.resource_version
+    def _see(self, run: RecordedRun) -> None:
+        self._run, self._version, self.conditions = run, run.version, run.status.conditions

@@ -9,7 +9,8 @@ from typing import Any
 from cloaca.engine.merge import merge
 from cloaca.engine.plan import Plan
 from cloaca.engine.record import Kept, Record, TaskRecord
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.recorded import RecordedStatus
 
 MESSAGE_LIMIT = 4_096  # characters of a message in a status
 TRACEBACK_LIMIT = 16_384
@@ -22,7 +23,7 @@ class Progress:
     tasks stay finished, whatever was under way starts again.
     """
 
-    def __init__(self, plan: Plan, context: Mapping[str, Any], recorded: RunStatus) -> None:
+    def __init__(self, plan: Plan, context: Mapping[str, Any], recorded: RecordedStatus) -> None:
         self._dependencies = plan.dependencies
         self._dependents = plan.dependents
         self.leaves = plan.leaves
@@ -77,7 +78,7 @@ class Progress:
     def record(self, *, phase: RunPhase, now: datetime) -> Record:
         """What is to be recorded: everything that a later process needs, and what a person wants to see.
 
-        Its JSON is made at once; its ``status`` is to be asked for before anything else happens.
+        What it says is to be asked for before anything else happens.
         """
         done = phase.finished
         self._started_at = self._started_at or now
@@ -147,7 +148,7 @@ class Progress:
 
     # --- inside
 
-    def _restore(self, recorded: RunStatus) -> None:
+    def _restore(self, recorded: RecordedStatus) -> None:
         was = {status.id: status for status in recorded.tasks}
         for task in reversed(self._tasks):  # dependents first: they decide whether a context is still needed
             status = was.get(task)
@@ -173,7 +174,7 @@ class Progress:
             task for task, record in self._tasks.items() if self._waiting[task] == 0 and not record.phase.finished
         ]
 
-    def _lacks_context(self, status: TaskRecord, recorded: RunStatus) -> bool:
+    def _lacks_context(self, status: TaskRecord, recorded: RecordedStatus) -> bool:
         """Whether a completed task must run again: the graph was changed, and the context now needed was let go."""
         if status.phase is not TaskPhase.COMPLETED or status.id in recorded.checkpoint:
             return False

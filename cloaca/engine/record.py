@@ -6,21 +6,22 @@ own piece of JSON until it changes, and a context's is the one by which its size
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from json import JSONEncoder
 from typing import Any, NamedTuple
 
-from pydantic_core import to_json
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.recorded import RecordedCondition, RecordedStatus, RecordedTask
+from cloaca.resources.ref import rfc3339
 
-from cloaca.resources.meta import rfc3339
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+_encoder = JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
 
 
 def json_text(value: Any) -> str:
     """A value that ``plain`` has let in as JSON, without spaces."""
-    return to_json(value).decode()
+    return _encoder.encode(value)
 
 
 _name_json = lru_cache(maxsize=1024)(json_text)  # of tasks and processes, which every record names again
@@ -29,10 +30,10 @@ _name_json = lru_cache(maxsize=1024)(json_text)  # of tasks and processes, which
 class TaskRecord:
     """The status of one task, as it changes."""
 
-    __slots__ = ("_base", "_began", "attempts", "finished_at", "id", "known_text", "message", "phase", "started_at")
+    __slots__ = ("_began", "_unknown", "attempts", "finished_at", "id", "known_text", "message", "phase", "started_at")
 
-    def __init__(self, task: str, recorded: TaskStatus | None = None) -> None:
-        self._base = recorded
+    def __init__(self, task: str, recorded: RecordedTask | None = None) -> None:
+        self._unknown: Mapping[str, Any] | None = None
         self._began: str | None = None  # ``started_at`` as a part of the JSON, which stays; None: not made yet
         self.known_text: str | None = None  # as JSON; None: it changed since
         self.id = task
@@ -44,6 +45,7 @@ class TaskRecord:
         if recorded is not None:
             self.phase, self.attempts, self.message = recorded.phase, recorded.attempts, recorded.message
             self.started_at, self.finished_at = recorded.started_at, recorded.finished_at
+            self._unknown = recorded.unknown
 
     def begin(self, now: datetime) -> None:
         """A try of it begins."""
@@ -67,17 +69,16 @@ class TaskRecord:
             setattr(self, name, value)
 
     @property
-    def status(self) -> TaskStatus:
-        """As the rest of the system knows it."""
-        base = self._base or TaskStatus(id=self.id)
-        return base.model_copy(
-            update={
-                "phase": self.phase,
-                "attempts": self.attempts,
-                "started_at": self.started_at,
-                "finished_at": self.finished_at,
-                "message": self.message,
-            }
+    def status(self) -> RecordedTask:
+        """As another process will read it."""
+        return RecordedTask(
+            id=self.id,
+            phase=self.phase,
+            attempts=self.attempts,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            message=self.message,
+            unknown=self._unknown or {},
         )
 
     @property
@@ -93,6 +94,8 @@ class TaskRecord:
                 parts.append(f',"finishedAt":"{rfc3339(self.finished_at)}"')
             if self.message is not None:
                 parts.append(f',"message":{json_text(self.message)}')
+            if self._unknown:
+                parts.append(f",{json_text(self._unknown)[1:-1]}")
             parts.append("}")
             self.known_text = "".join(parts)
         return self.known_text
@@ -110,11 +113,10 @@ class Kept(NamedTuple):
         return json_text(self.data) if self.known_text is None else self.known_text
 
 
-@dataclass(kw_only=True)
-class Record:
-    """One record of a run. Not frozen, since that doubles the time in which one is made; nobody changes it."""
+class Record(NamedTuple):
+    """One record of a run."""
 
-    recorded: RunStatus  # what this process started from: attempt, failures, pod and conditions are its
+    recorded: RecordedStatus  # what this process started from: attempt, failures and pod are its
     phase: RunPhase
     tasks: tuple[TaskRecord, ...]
     checkpoint: Mapping[str, Kept]
@@ -123,32 +125,31 @@ class Record:
     finished_at: datetime | None
     message: str | None
     traceback: str | None
-    text: str | None = field(init=False)
-    """As JSON: what ``status`` says, without what is unset. None: let the store write ``status``."""
-
-    def __post_init__(self) -> None:
-        self.text = self._written()
 
     @property
-    def status(self) -> RunStatus:
-        """As the rest of the system knows it."""
-        return self.recorded.model_copy(
-            update={
-                "phase": self.phase,
-                "tasks": tuple(task.status for task in self.tasks),
-                "checkpoint": {task: context.data for task, context in self.checkpoint.items()},
-                "context": None if self.context is None else self.context.data,
-                "started_at": self.started_at,
-                "finished_at": self.finished_at,
-                "message": self.message,
-                "traceback": self.traceback,
-            }
+    def status(self) -> RecordedStatus:
+        """As another process will read it; to be asked for before anything else happens."""
+        recorded = self.recorded
+        return RecordedStatus(
+            phase=self.phase,
+            tasks=tuple(task.status for task in self.tasks),
+            checkpoint={task: context.data for task, context in self.checkpoint.items()},
+            context=None if self.context is None else self.context.data,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+            attempt=recorded.attempt,
+            failures=recorded.failures,
+            message=self.message,
+            traceback=self.traceback,
+            pod_name=recorded.pod_name,
+            conditions=recorded.conditions,
+            unknown=recorded.unknown,
         )
 
-    def _written(self) -> str | None:
+    def text(self, conditions: Iterable[RecordedCondition] | None = None) -> str:
+        """As JSON, without what is unset; to be asked for before anything else happens. ``conditions``: instead of
+        those that were recorded."""
         recorded = self.recorded
-        if recorded.conditions or recorded.__pydantic_extra__ is not None:
-            return None
         tasks = ",".join([task.known_text or task.text for task in self.tasks])
         contexts = ",".join([f"{_name_json(task)}:{context.text}" for task, context in self.checkpoint.items()])
         parts = ['{"phase":"', self.phase, f'","tasks":[{tasks}],"checkpoint":{{{contexts}}}']
@@ -164,5 +165,10 @@ class Record:
             parts.append(f',"traceback":{json_text(self.traceback)}')
         if recorded.pod_name is not None:
             parts.append(f',"podName":{_name_json(recorded.pod_name)}')
-        parts.append(',"conditions":[]}')
+        if conditions is None:
+            conditions = recorded.conditions
+        parts.append(f',"conditions":{json_text([one.to_json_dict() for one in conditions]) if conditions else "[]"}')
+        if recorded.unknown:
+            parts.append(f",{json_text(recorded.unknown)[1:-1]}")
+        parts.append("}")
         return "".join(parts)

@@ -21,7 +21,8 @@ from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.errors import Conflict, DefinitionError, NotFound, ScheduleNotFound
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import digest, label_value, run_labels
-from cloaca.resources.run import RunPhase, RunSpec, TaskPhase, WorkflowRun
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.run import RunSpec, WorkflowRun
 from cloaca.resources.schedules import SCHEDULE_LABEL, CatchupPolicy, CronSchedule, CronScheduleSpec, DroppedTimes
 from cloaca.store import Store
 

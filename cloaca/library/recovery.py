@@ -11,7 +11,8 @@ from cloaca.authoring.workflow import Workflow
 from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.errors import Conflict, NotFound
 from cloaca.library.presence import Presence
-from cloaca.resources.run import RunPhase, WorkflowRun
+from cloaca.resources.phases import RunPhase
+from cloaca.resources.run import WorkflowRun
 from cloaca.resources.schedules import SCHEDULE_LABEL
 from cloaca.store import Store
 

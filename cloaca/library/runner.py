@@ -34,6 +34,7 @@ from cloaca.errors import (
     WorkflowNotFound,
 )
 from cloaca.library.cron import CronSchedules
+from cloaca.library.journal import NewRunJournal
 from cloaca.library.presence import BEAT, Presence
 from cloaca.library.recovery import recover
 from cloaca.library.schedules import ScheduleMethods
@@ -41,9 +42,11 @@ from cloaca.library.triggers import TriggerSchedules
 from cloaca.library.waiting import Waiting
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import manual_run_name, run_labels
-from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
+from cloaca.resources.phases import RunPhase
+from cloaca.resources.recorded import RecordedRun, RecordedStatus
+from cloaca.resources.run import RunSpec, RunStatus, WorkflowRun
 from cloaca.store import Store, open_store
-from cloaca.store.blocking import blocking
+from cloaca.store.blocking import blocking, recorded
 
 T = TypeVar("T")
 
@@ -177,6 +180,7 @@ class DefaultRunner(ScheduleMethods):
         self._blocking = blocking(self._store, self._loop)
         self._registry: Registry = active_registry()
         self._presence = Presence(self._store)
+        self._begun = RecordedStatus(attempt=1, pod_name=self._presence.name)
         self._kept: set[asyncio.Task[Any]] = set()  # what shutdown() waits for
         self._cron = CronSchedules(self._store, config, self._registry.workflows, self._submit)
         self._triggers = TriggerSchedules(
@@ -263,10 +267,10 @@ class DefaultRunner(ScheduleMethods):
         """In a thread of the crew: make the run that another thread waits for, and drive it."""
         try:
             run = self._new_run(workflow.name, context)
-            journal = StoreJournal(self._blocking, run, created=False)
-            timer = self._time_limit(run, waiting.stop)
+            journal = NewRunJournal(self._blocking, run)
+            timer = self._time_limit(None, waiting.stop)
             over = functools.partial(self._ended, waiting, timer)
-            execution = Execution(workflow, context, run.status, journal, self._workshop, waiting.stop, over)
+            execution = Execution(workflow, context, self._begun, journal, self._workshop, waiting.stop, over)
             waiting.begun(execution, journal)
         except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
             waiting.error = error
@@ -294,23 +298,23 @@ class DefaultRunner(ScheduleMethods):
         spec = like.spec.model_copy(update={"context": context})
         return like.model_copy(update={"metadata": metadata, "spec": spec})
 
-    async def _drive(self, workflow: Workflow, journal: StoreJournal, stop: Stop) -> RunStatus:
+    async def _drive(self, workflow: Workflow, run: RecordedRun) -> None:
         """Take a run to its end, while others of the loop go on."""
-        run = journal.run
-        timer = self._time_limit(run, stop)
+        journal, stop = StoreJournal(self._blocking, run), Stop()
+        timer = self._time_limit(run.status.started_at, stop)
         try:
-            return await execute(workflow, run.spec.context, run.status, journal, self._workshop, stop)
+            await execute(workflow, run.context, run.status, journal, self._workshop, stop)
         finally:
             if timer is not None:
                 timer.cancel()
 
-    def _time_limit(self, run: WorkflowRun, stop: Stop) -> Timer | None:
+    def _time_limit(self, started_at: datetime | None, stop: Stop) -> Timer | None:
         """Stop the run when its time is over, which counts from its first start."""
         if self._config.pipeline_timeout_seconds is None:
             return None
         left = float(self._config.pipeline_timeout_seconds)
-        if run.status.started_at is not None:
-            left -= (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
+        if started_at is not None:
+            left -= (datetime.now(timezone.utc) - started_at).total_seconds()
         return self._workshop.timers.after(max(0.0, left), functools.partial(stop.request, StopReason.DEADLINE))
 
     # --- in the background
@@ -336,7 +340,7 @@ class DefaultRunner(ScheduleMethods):
     async def _drive_unseen(self, workflow: Workflow, run: WorkflowRun) -> None:
         try:
             async with self._triggers.turn(run):
-                await self._drive(workflow, StoreJournal(self._blocking, run, created=True), Stop())
+                await self._drive(workflow, recorded(run))
         except RunLost as lost:
             log.warning("%s", lost)
         except CloacaError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from cloaca.engine.execute import Execution, Stop
-from cloaca.engine.journal import StoreJournal
 from cloaca.engine.record import Record
+from cloaca.library.journal import NewRunJournal
 
 
 class Waiting:
@@ -15,11 +15,11 @@ class Waiting:
     def __init__(self) -> None:
         self.stop = Stop()  # what those who wait may ask for
         self.error: BaseException | None = None  # why it did not even begin
-        self._run: tuple[Execution, StoreJournal] | None = None  # None: it did not begin yet
+        self._run: tuple[Execution, NewRunJournal] | None = None  # None: it did not begin yet
         self._open = threading.Lock()
         self._open.acquire()
 
-    def begun(self, execution: Execution, journal: StoreJournal) -> None:
+    def begun(self, execution: Execution, journal: NewRunJournal) -> None:
         """It begins."""
         self._run = execution, journal
 

@@ -30,7 +30,7 @@ def main(given: Sequence[str] | None = None) -> int:
         from cloaca.processes.run import run
 
         if asked.store.startswith("kubernetes:"):  # else what opens the store loads it
-            import_module("cloaca.store.kubernetes.store")
+            import_module("cloaca.store.kubernetes.runs")
     try:
         package = mounted(asked.archive, asked.digest, asked.scratch)
         registry = load_package(package.root, package.entry_module)

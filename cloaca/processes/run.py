@@ -18,15 +18,16 @@ from cloaca.authoring.retry import RetryPolicy
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
-from cloaca.engine.journal import PATIENCE, Plain, StoreJournal
+from cloaca.engine.journal import PATIENCE, StoreJournal
+from cloaca.engine.record import Kept, Record, TaskRecord
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
 from cloaca.errors import CloacaError, RunLost, StoreUnavailable
 from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
-from cloaca.resources.conditions import RunCondition, RunReason, set_condition
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, WorkflowRun
-from cloaca.store import Store, open_store
-from cloaca.store.blocking import Status, blocking
+from cloaca.resources.conditions import RunCondition, RunReason, placed
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.recorded import RecordedCondition, RecordedRun, RecordedStatus
+from cloaca.store import RunStore, open_runs
 
 log = logging.getLogger("cloaca.run")
 
@@ -46,17 +47,17 @@ def run(job: dict[str, Any], registry: Registry) -> int:
 async def _run(job: dict[str, Any], registry: Registry) -> int:
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
-    store = await _patiently(lambda: open_store(job["store"]))
+    store = await _patiently(lambda: open_runs(job["store"]))
     try:
         return await attend(store, job, registry, asked)
     finally:
         await store.close()
 
 
-async def attend(store: Store, job: dict[str, Any], registry: Registry, asked: asyncio.Event) -> int:
+async def attend(store: RunStore, job: dict[str, Any], registry: Registry, asked: asyncio.Event) -> int:
     """Execute the run that ``job`` names, as ``run`` does, until its end or until ``asked`` to stop."""
-    seen = await _patiently(lambda: store.get(WorkflowRun, job["name"], job["namespace"]))
-    if seen is None or seen.metadata.uid != job["uid"] or seen.status.phase.finished:
+    seen = await _patiently(lambda: store.run(job["name"], job["namespace"]))
+    if seen is None or seen.uid != job["uid"] or seen.status.phase.finished:
         return LOST
     if seen.status.attempt != job["attempt"] - 1:
         return LOST  # another process has claimed this attempt, or a later one
@@ -75,15 +76,15 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _execute(
-    store: Store, seen: WorkflowRun, job: dict[str, Any], registry: Registry, asked: asyncio.Event
+    store: RunStore, seen: RecordedRun, job: dict[str, Any], registry: Registry, asked: asyncio.Event
 ) -> int:
     loop = asyncio.get_running_loop()
-    journal = _ConditionJournal(blocking(store, loop), seen, created=True, patience=PATIENCE)
-    claimed = seen.status.model_copy(update={"attempt": job["attempt"], "pod_name": job.get("pod", str(os.getpid()))})
-    workflow = registry.workflows.get(seen.spec.workflow)
+    journal = _ConditionJournal(store, seen, patience=PATIENCE)
+    claimed = seen.status._replace(attempt=job["attempt"], pod_name=job.get("pod", str(os.getpid())))
+    workflow = registry.workflows.get(seen.workflow)
     if workflow is None:
         known = ", ".join(sorted(registry.workflows)) or "none"
-        message = f"the package has no workflow {seen.spec.workflow!r}; it has: {known}"
+        message = f"the package has no workflow {seen.workflow!r}; it has: {known}"
         await _record(journal, _refused(claimed, message))
         return ENDED
     stop = Stop()
@@ -92,7 +93,7 @@ async def _execute(
     workshop = Workshop(crew=Crew(_THREADS, name="task"), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
     try:
         workflow = with_manifest(workflow, job.get("manifest"))
-        status = await execute(workflow, seen.spec.context, claimed, journal, workshop, stop)
+        status = await execute(workflow, seen.context, claimed, journal, workshop, stop)
     except RunLost as lost:
         log.warning("%s", lost)
         return LOST
@@ -104,24 +105,25 @@ async def _execute(
 class _ConditionJournal(StoreJournal):
     """Records with each status the conditions that people, kubectl and kstatus read."""
 
-    def write(self, record: Status) -> None:
-        now = datetime.now(timezone.utc)
-        before = record.status.model_copy(update={"conditions": self.run.status.conditions})  # as recorded last
-        super().write(Plain(with_conditions(before, self.generation, now)))
+    def write(self, record: Record) -> None:
+        conditions = with_conditions(record, self.conditions, self.generation, datetime.now(timezone.utc))
+        self.write_text(record.text(conditions))
+        self.conditions = conditions
 
 
-def with_conditions(status: RunStatus, generation: int, now: datetime) -> RunStatus:
-    """``status`` with the conditions that its phase means."""
-    conditions = status.conditions
+def with_conditions(
+    record: Record, conditions: tuple[RecordedCondition, ...], generation: int, now: datetime
+) -> tuple[RecordedCondition, ...]:
+    """``conditions`` with those that the phase of ``record`` means."""
 
     def put(condition: str, value: bool, reason: str, message: str = "") -> None:
         nonlocal conditions
-        conditions = set_condition(conditions, condition, value, reason, message, now, generation)
+        conditions = placed(conditions, RecordedCondition, condition, value, reason, message, now, generation)
 
-    message = status.message or ""
-    match status.phase:
+    message = record.message or ""
+    match record.phase:
         case RunPhase.RUNNING:
-            put(RunCondition.STARTED, True, RunReason.STARTED, f"attempt {status.attempt}")
+            put(RunCondition.STARTED, True, RunReason.STARTED, f"attempt {record.recorded.attempt}")
             put(RunCondition.READY, False, RunReason.RUNNING)
         case RunPhase.PENDING:
             put(RunCondition.STARTED, False, RunReason.RETRYING, "its process was stopped; another one resumes")
@@ -130,43 +132,43 @@ def with_conditions(status: RunStatus, generation: int, now: datetime) -> RunSta
         case RunPhase.CANCELLED:
             put(RunCondition.READY, False, RunReason.CANCELLED, message)
         case RunPhase.FAILED:
-            reason = _reason_of_failure(status)
+            reason = _reason_of_failure(record)
             put(RunCondition.READY, False, reason, message)
             put(RunCondition.STALLED, True, reason, message)
-    return status.model_copy(update={"conditions": conditions})
+    return conditions
 
 
-def _reason_of_failure(status: RunStatus) -> str:
-    if not status.tasks:
+def _reason_of_failure(record: Record) -> str:
+    if not record.tasks:
         return RunReason.WORKFLOW_UNKNOWN
-    failed = any(task.phase is TaskPhase.FAILED for task in status.tasks)
-    cancelled = any(task.phase is TaskPhase.CANCELLED for task in status.tasks)
+    failed = any(task.phase is TaskPhase.FAILED for task in record.tasks)
+    cancelled = any(task.phase is TaskPhase.CANCELLED for task in record.tasks)
     return RunReason.DEADLINE_EXCEEDED if cancelled and not failed else RunReason.TASK_FAILED
 
 
-async def _record(journal: StoreJournal, status: RunStatus) -> None:
+async def _record(journal: StoreJournal, record: Record) -> None:
     try:
-        await asyncio.to_thread(journal.write, Plain(status))
+        await asyncio.to_thread(journal.write, record)
     except RunLost as lost:
         log.warning("%s", lost)
 
 
-async def _obey_signal(asked: asyncio.Event, stop: Stop, store: Store, run: WorkflowRun) -> None:
+async def _obey_signal(asked: asyncio.Event, stop: Stop, store: RunStore, run: RecordedRun) -> None:
     """On SIGTERM, look why: the run is to be cancelled, or only this process is to go."""
     await asked.wait()
     reason = StopReason.INTERRUPTED
     try:
-        fresh = await store.get(WorkflowRun, run.name, run.metadata.namespace)
-        if fresh is not None and fresh.spec.cancel:
+        fresh = await store.run(run.name, run.namespace)
+        if fresh is not None and fresh.cancel:
             reason = StopReason.CANCELLED
     except CloacaError as error:
         log.warning("cannot tell why this run is to stop, so it will be resumed: %s", error)
     stop.request(reason)
 
 
-def _arm_deadline(run: WorkflowRun, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+def _arm_deadline(run: RecordedRun, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
     """The deadline counts from the first start, over all attempts."""
-    seconds = run.spec.active_deadline_seconds
+    seconds = run.active_deadline_seconds
     if seconds is None:
         return
     used = 0.0
@@ -175,10 +177,18 @@ def _arm_deadline(run: WorkflowRun, stop: Stop, loop: asyncio.AbstractEventLoop)
     loop.call_later(max(0.0, seconds - used), stop.request, StopReason.DEADLINE)
 
 
-def _refused(status: RunStatus, message: str) -> RunStatus:
+def _refused(recorded: RecordedStatus, message: str) -> Record:
     now = datetime.now(timezone.utc)
-    return status.model_copy(
-        update={"phase": RunPhase.FAILED, "started_at": now, "finished_at": now, "message": message}
+    return Record(
+        recorded=recorded,
+        phase=RunPhase.FAILED,
+        tasks=tuple(TaskRecord(task.id, task) for task in recorded.tasks),
+        checkpoint={task: Kept(context) for task, context in recorded.checkpoint.items()},
+        context=None,
+        started_at=now,
+        finished_at=now,
+        message=message,
+        traceback=None,
     )
 
 

@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cloaca.resources.columns import Column
     from cloaca.resources.ledger import TriggerLedger
-    from cloaca.resources.meta import (
-        API_VERSION,
-        DEFAULT_NAMESPACE,
-        Condition,
-        ConditionStatus,
-        ObjectMeta,
-        OwnerReference,
-        Ref,
-        Resource,
-        owned_by,
-    )
+    from cloaca.resources.meta import Condition, ObjectMeta, OwnerReference, Resource, owned_by
     from cloaca.resources.package import CloacinaPackage, PackageSpec, PackageStatus
-    from cloaca.resources.run import RunPhase, RunSpec, RunStatus, TaskPhase, TaskStatus, WorkflowRun, immutable_faults
+    from cloaca.resources.phases import ConditionStatus, RunPhase, TaskPhase
+    from cloaca.resources.ref import API_VERSION, DEFAULT_NAMESPACE, Ref
+    from cloaca.resources.run import RunSpec, RunStatus, TaskStatus, WorkflowRun, immutable_faults
     from cloaca.resources.trigger import ConcurrencyPolicy, Trigger, TriggerSpec, TriggerStatus
 
     KINDS: tuple[type[CloacinaPackage | Trigger | WorkflowRun], ...]
@@ -62,23 +54,23 @@ __all__ = [
 
 _KINDS = ("CloacinaPackage", "Trigger", "WorkflowRun")
 _LAZY = {
-    "API_VERSION": "meta",
+    "API_VERSION": "ref",
     "CloacinaPackage": "package",
     "Column": "columns",
     "ConcurrencyPolicy": "trigger",
     "Condition": "meta",
-    "ConditionStatus": "meta",
-    "DEFAULT_NAMESPACE": "meta",
+    "ConditionStatus": "phases",
+    "DEFAULT_NAMESPACE": "ref",
     "ObjectMeta": "meta",
     "OwnerReference": "meta",
     "PackageSpec": "package",
     "PackageStatus": "package",
-    "Ref": "meta",
+    "Ref": "ref",
     "Resource": "meta",
-    "RunPhase": "run",
+    "RunPhase": "phases",
     "RunSpec": "run",
     "RunStatus": "run",
-    "TaskPhase": "run",
+    "TaskPhase": "phases",
     "TaskStatus": "run",
     "Trigger": "trigger",
     "TriggerLedger": "ledger",

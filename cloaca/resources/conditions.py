@@ -6,11 +6,18 @@ object up; ``Reconciling`` and ``Stalled`` are there only while they are True.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
-from cloaca.resources.meta import Condition, ConditionStatus
+from cloaca.resources.phases import ConditionStatus
+
+if TYPE_CHECKING:
+    from cloaca.resources.meta import Condition
+    from cloaca.resources.recorded import RecordedCondition
+
+C = TypeVar("C", "Condition", "RecordedCondition")
 
 MESSAGE_LIMIT = 4096  # bytes of UTF-8; the API convention allows 32 KiB, but every watcher carries each copy
 
@@ -277,7 +284,7 @@ CONDITIONS: Mapping[str, tuple[ConditionType, ...]] = MappingProxyType(
 """Kind → its condition types, in order."""
 
 
-def find(conditions: Iterable[Condition], type: str) -> Condition | None:  # noqa: A002 - the API's own word
+def find(conditions: Iterable[C], type: str) -> C | None:  # noqa: A002 - the API's own word
     """The condition of that type, or None."""
     return next((condition for condition in conditions if condition.type == type), None)
 
@@ -297,7 +304,24 @@ def set_condition(
     now: datetime,
     generation: int,
 ) -> tuple[Condition, ...]:
-    """``conditions`` with this one in place; the very same tuple where nothing changes, so that no write is needed.
+    """``conditions`` with this one in place; as ``placed``."""
+    from cloaca.resources.meta import Condition  # the process of a run has a lighter one, and must not load pydantic
+
+    return placed(conditions, Condition, type, status, reason, message, now, generation)
+
+
+def placed(
+    conditions: tuple[C, ...],
+    kind: Callable[..., C],
+    type: str,  # noqa: A002 - the API's own word
+    status: ConditionStatus | bool | None,
+    reason: str,
+    message: str,
+    now: datetime,
+    generation: int,
+) -> tuple[C, ...]:
+    """``conditions`` with this one, made by ``kind``, in place; the very same tuple where nothing changes, so that no
+    write is needed.
 
     ``lastTransitionTime`` moves only when the status does. For ``status``, None is Unknown. A long message loses its
     middle: the head says what happened, the tail is where a traceback names the error.
@@ -305,7 +329,7 @@ def set_condition(
     if not isinstance(status, ConditionStatus):
         status = {True: ConditionStatus.TRUE, False: ConditionStatus.FALSE, None: ConditionStatus.UNKNOWN}[status]
     before = find(conditions, type)
-    after = Condition(
+    after = kind(
         type=str(type),
         status=status,
         reason=str(reason),
@@ -314,7 +338,7 @@ def set_condition(
         observed_generation=generation,
     )
     if before is None:
-        return (*conditions, after)
+        return conditions + (after,)  # noqa: RUF005  # mypy knows no type of the other form
     if before == after:
         return conditions
     return tuple(after if condition is before else condition for condition in conditions)

@@ -14,8 +14,8 @@ import yaml
 
 from cloaca.resources import STORED_KINDS, Resource
 from cloaca.resources.fielddocs import class_doc
-from cloaca.resources.meta import GROUP, VERSION
 from cloaca.resources.openapi import RULES, structural
+from cloaca.resources.ref import GROUP, VERSION
 
 HEADER = "# Written by `make crds` from the types in cloaca/resources; edit those.\n"
 CATEGORIES = ("cloacina",)

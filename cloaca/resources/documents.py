@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from cloaca.errors import Invalid
 from cloaca.resources import DEFAULT_NAMESPACE, KINDS, CloacinaPackage, Ref, Resource, Trigger, WorkflowRun
-from cloaca.resources.meta import API_VERSION, PATTERNS, Schema
+from cloaca.resources.meta import PATTERNS, Schema
 from cloaca.resources.names import OBJECT_NAME_LIMIT, object_name
 from cloaca.resources.plain import Document, Fault, Path, read, write, written
+from cloaca.resources.ref import API_VERSION
 from cloaca.resources.run import PACKAGE_NEEDED
 
 CONTEXT_LIMIT = 256 * 1024

@@ -9,8 +9,8 @@ from cloaca.resources import STORED_KINDS, Resource
 from cloaca.resources.conditions import CONDITIONS
 from cloaca.resources.crds import CATEGORIES, object_schema
 from cloaca.resources.fielddocs import class_doc
-from cloaca.resources.meta import API_VERSION
 from cloaca.resources.openapi import PRESERVE, RULES, Node
+from cloaca.resources.ref import API_VERSION
 
 INTRODUCTION = f"""\
 <!-- Written by `make crds` from the types in cloaca/resources; edit those. -->

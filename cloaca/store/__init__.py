@@ -1,8 +1,9 @@
 """Where resources and archives live."""
 
 from cloaca.store.base import Change, Store
+from cloaca.store.runs import RunStore
 
-__all__ = ["Change", "Store", "open_store"]
+__all__ = ["Change", "RunStore", "Store", "open_runs", "open_store"]
 
 
 async def open_store(url: str) -> Store:
@@ -15,5 +16,16 @@ async def open_store(url: str) -> Store:
 
         return await KubernetesStore.open(url)
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
+
+    return await SqlStore.open(url)
+
+
+async def open_runs(url: str) -> RunStore:
+    """What the process of a run needs of the store at ``url``, and no more. Raises StoreUnavailable."""
+    if url.startswith("kubernetes:"):
+        from cloaca.store.kubernetes.runs import KubernetesRuns
+
+        return KubernetesRuns.open(url)
+    from cloaca.store.sql.store import SqlStore
 
     return await SqlStore.open(url)

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from cloaca.resources.meta import Ref, Resource
-from cloaca.resources.run import WorkflowRun
+from cloaca.resources.ref import Ref
 
-R = TypeVar("R", bound=Resource[Any, Any])
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cloaca.resources.meta import Resource
+    from cloaca.resources.run import WorkflowRun
+
+R = TypeVar("R", bound="Resource[Any, Any]")
 
 
 @dataclass(frozen=True, kw_only=True)

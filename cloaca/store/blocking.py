@@ -3,55 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar, cast
 
+from pydantic import ValidationError
+
+from cloaca.errors import NotFound
 from cloaca.resources.meta import Resource
+from cloaca.resources.recorded import RecordedRun, read_status
+from cloaca.resources.ref import Ref
+from cloaca.resources.run import RunStatus, WorkflowRun
 from cloaca.store.base import Store
+from cloaca.store.runs import RunStore
+from cloaca.store.sql.rows import status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
 
 
-class Status(Protocol):
-    """A status that is to be written, and its JSON, if that is known already: ours alone, without what is unset."""
+class BlockingStore(RunStore, Protocol):
+    """Where runs are recorded and made."""
 
-    @property
-    def status(self) -> Any: ...
-
-    @property
-    def text(self) -> str | None: ...
-
-
-class BlockingStore(Protocol):
-    """As the methods of ``Store``; each returns when it is done."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether they wait for another process, such as a server."""
-        ...
-
-    def create_here(self, obj: R, status: Status) -> R:
-        """Add ``obj`` with ``status``, which what is returned lacks."""
-        ...
-
-    def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
-        """Write ``status`` for ``obj`` as it stood at the resource version ``version``; returns the new version.
-
-        Raises Conflict where ``version`` is not the current one, NotFound where the object is gone.
-        """
-        ...
-
-    def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
-        """The object as it stands, or None."""
+    def create_here(self, obj: R, status: str) -> R:
+        """Add ``obj`` with ``status``, as JSON, which what is returned lacks. Raises as ``Store.create``."""
         ...
 
 
 def blocking(store: Store, loop: asyncio.AbstractEventLoop) -> BlockingStore:
     """``store`` for threads other than that of ``loop``, where it is asked if it has no way of its own."""
-    if all(hasattr(type(store), name) for name in ("waits", "create_here", "write_status_here", "get_here")):
+    if all(hasattr(type(store), name) for name in ("waits", "run", "run_here", "create_here", "record_here")):
         return cast("BlockingStore", store)
     return _OnLoop(store, loop)
+
+
+def recorded(run: WorkflowRun) -> RecordedRun:
+    """``run`` as its own process reads it."""
+    metadata, spec = run.metadata, run.spec
+    return RecordedRun(
+        name=metadata.name,
+        namespace=metadata.namespace,
+        uid=metadata.uid,
+        version=metadata.resource_version,
+        generation=metadata.generation,
+        workflow=spec.workflow,
+        context=spec.context,
+        cancel=spec.cancel,
+        active_deadline_seconds=spec.active_deadline_seconds,
+        status=read_status(json.loads(status_json(run))),
+    )
 
 
 class _OnLoop:
@@ -60,17 +60,42 @@ class _OnLoop:
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
+        self._seen: dict[Ref, WorkflowRun] = {}  # those that are recorded here
 
-    def create_here(self, obj: R, status: Status) -> R:
-        return self._ask(self._store.create(obj.model_copy(update={"status": status.status})))
+    async def run(self, name: str, namespace: str) -> RecordedRun | None:
+        found = await self._store.get(WorkflowRun, name, namespace)
+        if found is None:
+            return None
+        self._seen[found.ref] = found
+        return recorded(found)
 
-    def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
-        metadata = obj.metadata.model_copy(update={"resource_version": version})
-        seen = obj.model_copy(update={"metadata": metadata, "status": status.status})
-        return self._ask(self._store.write_status(seen)).metadata.resource_version
+    def run_here(self, name: str, namespace: str) -> RecordedRun | None:
+        return self._ask(self.run(name, namespace))
 
-    def get_here(self, kind: type[R], name: str, namespace: str) -> R | None:
-        return self._ask(self._store.get(kind, name, namespace))
+    def create_here(self, obj: R, status: str) -> R:
+        return self._ask(self._store.create(obj.model_copy(update={"status": _status(status)})))
+
+    def record_here(self, ref: Ref, uid: str, version: str, status: str) -> str:
+        return self._ask(self._record(ref, uid, version, status))
+
+    async def _record(self, ref: Ref, uid: str, version: str, status: str) -> str:
+        seen = self._seen.get(ref) or await self._store.get(WorkflowRun, ref.name, ref.namespace)
+        if seen is None:
+            raise NotFound(f"{ref} is gone")
+        metadata = seen.metadata.model_copy(update={"uid": uid, "resource_version": version})
+        mine = seen.model_copy(update={"metadata": metadata, "status": _status(status)})
+        return (await self._store.write_status(mine)).metadata.resource_version
+
+    async def close(self) -> None:
+        await self._store.close()
 
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()
+
+
+def _status(text: str) -> RunStatus:
+    """The status, with what a newer version added."""
+    try:
+        return RunStatus.model_validate_json(text)
+    except ValidationError:
+        return RunStatus.model_validate_json(text, extra="allow")

@@ -11,7 +11,7 @@ from cluster.control_plane import ControlPlane
 from cluster.control_plane import control_plane as started
 
 from cloaca.resources import STORED_KINDS
-from cloaca.resources.meta import GROUP
+from cloaca.resources.ref import GROUP
 
 
 def test_it_serves_our_kinds(control_plane: ControlPlane) -> None:

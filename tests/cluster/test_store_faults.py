@@ -16,7 +16,7 @@ from cluster.proxy import proxied
 
 from cloaca.errors import AlreadyExists, Forbidden, StoreUnavailable
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunSpec, Trigger, WorkflowRun
-from cloaca.resources.meta import Ref
+from cloaca.resources.ref import Ref
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import open_store
 from cloaca.store.kubernetes import api as client

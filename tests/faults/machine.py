@@ -19,6 +19,7 @@ from cloaca.polling.poller import Poller
 from cloaca.polling.worker import _Worker
 from cloaca.processes.run import INTERRUPTED, LOST, attend
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
+from cloaca.store.blocking import blocking
 
 if TYPE_CHECKING:
     from faults.world import World
@@ -162,7 +163,7 @@ class Machine:
             "pod": f"{run.name}-{attempt}",
         }
         try:
-            code = await attend(store, job, self._world.registries[digest], running.asked)
+            code = await attend(blocking(store, self._world.loop), job, self._world.registries[digest], running.asked)
         except CloacaError:
             code = 1
         self._run_ended(run, running, f"exit code {code}", interrupted=code in (INTERRUPTED, LOST))

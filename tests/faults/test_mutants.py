@@ -22,7 +22,6 @@ from cloaca.polling import tick
 from cloaca.polling.poller import Poller
 from cloaca.polling.recorder import Recorder
 from cloaca.polling.workers import _Link
-from cloaca.resources import WorkflowRun
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
@@ -117,7 +116,7 @@ def fence_skipped(patch: pytest.MonkeyPatch) -> None:
         try:
             return real(self, status)
         except RunLost:
-            self._see(self._store.get_here(WorkflowRun, self._run.name, self._run.metadata.namespace))
+            self._see(self._store.run_here(self._run.name, self._run.namespace))
             return False
 
     patch.setattr(StoreJournal, "_is_there", is_there)

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cloaca.resources.meta import Ref, matches
+from cloaca.resources.meta import matches
+from cloaca.resources.ref import Ref
 from cloaca.store.kubernetes.api import Object
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from cloaca.errors import StoreUnavailable
-from cloaca.resources.meta import DEFAULT_NAMESPACE
+from cloaca.resources.ref import DEFAULT_NAMESPACE
 
 SCHEME = "kubernetes:"
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")

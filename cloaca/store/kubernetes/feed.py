@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
 from cloaca.errors import StoreUnavailable
-from cloaca.resources.meta import Ref
+from cloaca.resources.ref import Ref
 from cloaca.store.base import Change
 from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Expired, Object
 

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any, TypeVar
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound, StoreUnavailable
-from cloaca.resources.meta import API_VERSION, DEFAULT_NAMESPACE, Ref, Resource
+from cloaca.resources.meta import Resource
+from cloaca.resources.ref import API_VERSION, DEFAULT_NAMESPACE, Ref
 from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives

@@ -46,13 +46,17 @@ class Row(NamedTuple):
 
 def from_row(kind: type[R], row: Row) -> R:
     """The object of a row; as ``from_json``."""
+    return from_json(kind, row_json(row))
+
+
+def row_json(row: Row) -> str:
+    """The object of a row as JSON."""
     uid, namespace, name, resource_version, generation, created, labels, annotations, owners, spec, status = row
-    text = (  # the names need no escapes: they were checked when the object was created
+    return (  # the names need no escapes: they were checked when the object was created
         f'{{"metadata":{{"name":"{name}","namespace":"{namespace}","uid":"{uid}",'
         f'"resourceVersion":"{resource_version}","generation":{generation},"creationTimestamp":"{created}",'
         f'"labels":{labels},"annotations":{annotations},"ownerReferences":{owners}}},"spec":{spec},"status":{status}}}'
     )
-    return from_json(kind, text)
 
 
 def from_json(kind: type[R], text: str | bytes) -> R:

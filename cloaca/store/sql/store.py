@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
-from cloaca.resources.meta import DEFAULT_NAMESPACE, Ref, Resource, rfc3339
+from cloaca.resources.meta import Resource
+from cloaca.resources.recorded import RecordedRun, read_run
+from cloaca.resources.ref import DEFAULT_NAMESPACE, Ref, rfc3339
 from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
-from cloaca.store.blocking import Status
 from cloaca.store.sql.database import Connection, Database, OneStatement, Work
 from cloaca.store.sql.rows import (
     Row,
@@ -22,6 +24,7 @@ from cloaca.store.sql.rows import (
     from_row,
     may_exist,
     metadata_columns,
+    row_json,
     same_json,
     spec_json,
     status_json,
@@ -71,11 +74,15 @@ class SqlStore:
         row = await self._one("get", {"kind": kind.KIND, "namespace": namespace, "name": name})
         return None if row is None else from_row(kind, row)
 
-    def get_here(self, kind: type[R], name: str, namespace: str = DEFAULT_NAMESPACE) -> R | None:
-        """As ``get``, for a thread that may wait."""
-        where = {"kind": kind.KIND, "namespace": namespace, "name": name}
-        row = next(iter(self._database.read_here(self._sql["get"], where)), None)
-        return None if row is None else from_row(kind, row)
+    async def run(self, name: str, namespace: str) -> RecordedRun | None:
+        """As in ``RunStore``."""
+        if not may_exist(name=name, namespace=namespace):
+            return None
+        return _recorded(await self._database.read(self._sql["get"], _by_name(Ref(WorkflowRun.KIND, namespace, name))))
+
+    def run_here(self, name: str, namespace: str) -> RecordedRun | None:
+        """As in ``RunStore``."""
+        return _recorded(self._database.read_here(self._sql["get"], _by_name(Ref(WorkflowRun.KIND, namespace, name))))
 
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
@@ -105,9 +112,9 @@ class SqlStore:
         work, made = self._creation(obj, status_json(obj))
         return made(await self._database.write(work))
 
-    def create_here(self, obj: R, status: Status) -> R:
+    def create_here(self, obj: R, status: str) -> R:
         """As in ``BlockingStore``."""
-        work, made = self._creation(obj, status.text or _text(obj, status))
+        work, made = self._creation(obj, status)
         return made(self._database.write_here(work))
 
     def _creation(self, obj: R, status: str) -> tuple[Work[int | None], Callable[[int | None], R]]:
@@ -149,10 +156,10 @@ class SqlStore:
 
     async def update(self, obj: R) -> R:
         check(obj)
-        columns, spec = metadata_columns(obj), spec_json(obj)
+        metadata, columns, spec = obj.metadata, metadata_columns(obj), spec_json(obj)
 
         def work(connection: Connection) -> Row:
-            seen = self._current(connection, obj)
+            seen = self._current(connection, obj.ref, metadata.uid, metadata.resource_version)
             changed = not same_json(spec, seen.spec)
             row = Row(**{**seen._asdict(), **columns, "spec": spec if changed else seen.spec})
             if row == seen:
@@ -164,22 +171,22 @@ class SqlStore:
         return from_row(type(obj), await self._database.write(work))
 
     async def write_status(self, obj: R) -> R:
-        return written(obj, await self._database.write(self._status_write(obj, status_json(obj))))
+        metadata = obj.metadata
+        work = self._status_write(obj.ref, metadata.uid, metadata.resource_version, status_json(obj))
+        return written(obj, await self._database.write(work))
 
-    def write_status_here(self, obj: Resource[Any, Any], version: str, status: Status) -> str:
-        """As in ``BlockingStore``."""
-        text = status.text or _text(obj, status)
-        values = {"uid": obj.metadata.uid, "seen": int(version), "status": text}
+    def record_here(self, ref: Ref, uid: str, version: str, status: str) -> str:
+        """As in ``RunStore``."""
+        values = {"uid": uid, "seen": int(version), "status": status}
         given = self._database.write_here(OneStatement(self._sql["record"], values))
         if given is not None:
             return str(given)
         # what it was: gone, changed, or nothing to write after all
-        seen = obj.model_copy(update={"metadata": obj.metadata.model_copy(update={"resource_version": version})})
-        return str(self._database.write_here(self._status_write(seen, text)).resource_version)
+        return str(self._database.write_here(self._status_write(ref, uid, version, status)).resource_version)
 
-    def _status_write(self, obj: Resource[Any, Any], status: str) -> Work[Row]:
+    def _status_write(self, ref: Ref, uid: str, version: str, status: str) -> Work[Row]:
         def work(connection: Connection) -> Row:
-            seen = self._current(connection, obj)
+            seen = self._current(connection, ref, uid, version)
             if seen.status == status:
                 return seen
             row = seen._replace(status=status, resource_version=self._next(connection))
@@ -265,15 +272,15 @@ class SqlStore:
 
     # --- inside a transaction
 
-    def _current(self, connection: Connection, obj: Resource[Any, Any]) -> Row:
-        """The row of ``obj``. Raises NotFound where it is gone or another one by now, Conflict where it was changed."""
-        metadata = obj.metadata
-        found = connection.execute(self._sql["get"], _by_name(obj.ref)).fetchone()
-        if found is None or (metadata.uid and found[0] != metadata.uid):
-            raise NotFound(f"{obj.ref} is gone")
+    def _current(self, connection: Connection, ref: Ref, uid: str, version: str) -> Row:
+        """The row of ``ref``. Raises NotFound where it is gone or another one by now, Conflict where it was changed;
+        empty: whichever one, and whatever became of it."""
+        found = connection.execute(self._sql["get"], _by_name(ref)).fetchone()
+        if found is None or (uid and found[0] != uid):
+            raise NotFound(f"{ref} is gone")
         row = Row._make(found)
-        if metadata.resource_version and str(row.resource_version) != metadata.resource_version:
-            raise Conflict(f"{obj.ref} changed since it was read: look again")
+        if version and str(row.resource_version) != version:
+            raise Conflict(f"{ref} changed since it was read: look again")
         return row
 
     def _next(self, connection: Connection) -> int:
@@ -295,8 +302,8 @@ def _new_uid() -> str:
     return f"{chance[:8]}-{chance[8:12]}-4{chance[13:16]}-{variant}{chance[17:20]}-{chance[20:]}"
 
 
-def _text(obj: Resource[Any, Any], status: Status) -> str:
-    return status_json(obj.model_copy(update={"status": status.status}))
+def _recorded(rows: Sequence[Any]) -> RecordedRun | None:
+    return read_run(json.loads(row_json(rows[0]))) if rows else None
 
 
 def _by_name(ref: Ref) -> dict[str, str]:

@@ -10,9 +10,9 @@ from cloaca.authoring.cron import Cron, latest_time, next_time
 from cloaca.polling.messages import Fire
 from cloaca.polling.tick import fired_tick, intend, run_of, with_ticks
 from cloaca.resources import ConcurrencyPolicy, Trigger, TriggerStatus, WorkflowRun
-from cloaca.resources.meta import rfc3339
 from cloaca.resources.names import scheduled_run_name
 from cloaca.resources.package import RunDefaults
+from cloaca.resources.ref import rfc3339
 from cloaca.resources.trigger import EffectiveSettings
 
 SET_BACK = timedelta(minutes=1)  # by which clocks of operators may differ; what is more, somebody has set

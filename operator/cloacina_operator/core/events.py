@@ -21,7 +21,8 @@ from cloaca.resources.conditions import (
     bounded,
     find,
 )
-from cloaca.resources.meta import API_VERSION, Condition, rfc3339
+from cloaca.resources.meta import Condition
+from cloaca.resources.ref import API_VERSION, rfc3339
 from cloaca.resources.trigger import TickOutcome
 
 REPORTER = "cloacina.io/operator"

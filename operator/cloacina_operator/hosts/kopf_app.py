@@ -22,7 +22,7 @@ from kopf._core.engines.peering import Identity  # a str; kopf exports it under 
 
 from cloaca.errors import CloacaError
 from cloaca.resources import CloacinaPackage, Ref
-from cloaca.resources.meta import GROUP, VERSION
+from cloaca.resources.ref import GROUP, VERSION
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.config import SCHEME, find_server, parse_url
 from cloaca.store.kubernetes.store import KubernetesStore

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound
-from cloaca.resources.meta import rfc3339
+from cloaca.resources.ref import rfc3339
 from cloaca.store.kubernetes.api import Api
 from cloacina_operator.core.leadership import (
     DURATION,

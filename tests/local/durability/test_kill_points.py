@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cloaca.resources import WorkflowRun
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.run import RunStatus
 from cloaca.store import open_store
 
 # Executes one run, new or resumed; kills itself at a commit, counted from 1. Each task writes its name to a file.
@@ -22,8 +23,10 @@ from cloaca.engine.execute import Stop, Workshop, execute
 from cloaca.engine.journal import StoreJournal
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
+from cloaca.library.journal import NewRunJournal
 from cloaca.resources import ObjectMeta, RunSpec, WorkflowRun
-from cloaca.resources.run import RunStatus
+from cloaca.resources.recorded import RecordedStatus
+from cloaca.resources.ref import DEFAULT_NAMESPACE
 from cloaca.store import open_store
 
 url, trace, side, number = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
@@ -54,7 +57,7 @@ class Killing:
 
     def __init__(self, store):
         self.store = store
-        self.get_here = store.get_here
+        self.run_here = store.run_here
 
     def commit(self, write, *arguments):
         self.commits += 1
@@ -68,25 +71,28 @@ class Killing:
     def create_here(self, obj, status):
         return self.commit(self.store.create_here, obj, status)
 
-    def write_status_here(self, obj, version, status):
-        return self.commit(self.store.write_status_here, obj, version, status)
+    def record_here(self, *arguments):
+        return self.commit(self.store.record_here, *arguments)
 
 async def main():
     store = await open_store(url)
     killing = Killing(store)
     workflow = builder.build()
-    run = await store.get(WorkflowRun, "run")
-    there = run is not None
+    run = await store.run("run", DEFAULT_NAMESPACE)
     if run is None:
-        run = WorkflowRun(metadata=ObjectMeta(name="run"), spec=RunSpec(workflow="chain"), status=RunStatus(attempt=1))
+        claimed = RecordedStatus(attempt=1)
+        made = WorkflowRun(metadata=ObjectMeta(name="run"), spec=RunSpec(workflow="chain"))
+        journal = NewRunJournal(killing, made)
     elif run.status.phase.finished:
         print(killing.commits)
         await store.close()
         return
-    claimed = run.status.model_copy(update={"attempt": run.status.attempt + there})
+    else:
+        claimed = run.status._replace(attempt=run.status.attempt + 1)
+        journal = StoreJournal(killing, run)
     loop = asyncio.get_running_loop()
     workshop = Workshop(crew=Crew(), loop=loop, timers=Timers(loop), slots=Slots(4))
-    await execute(workflow, {}, claimed, StoreJournal(killing, run, created=there), workshop, Stop())
+    await execute(workflow, {}, claimed, journal, workshop, Stop())
     print(killing.commits)
     await store.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cloaca.resources import WorkflowRun
-from cloaca.resources.run import RunPhase, TaskPhase
+from cloaca.resources.phases import RunPhase, TaskPhase
 from cloaca.store import open_store
 
 # Forks a program for each line that it reads, and tells how that ended. A program kills itself right before or right
@@ -26,7 +26,8 @@ import asyncio, contextlib, json, os, signal, sys, threading, traceback
 import cloaca
 import cloaca.library.runner as library
 from cloaca.resources import WorkflowRun
-from cloaca.resources.run import TaskPhase
+from cloaca.resources.phases import TaskPhase
+from cloaca.resources.recorded import read_status
 from cloaca.store import open_store
 import cloaca.library.runner, cloaca.store.sql.postgres
 
@@ -63,28 +64,34 @@ def program(url, trace, mode, side, number):
                 written = await write(*arguments)
             return self.note(written)
 
-        def commit_here(self, write, obj, *rest):
+        def commit_here(self, write, *arguments):
             with self.point():
-                written = write(obj, *rest)
-            self.note(obj.model_copy(update={"status": rest[-1].status}))
+                written = write(*arguments)
+            self.heard(read_status(json.loads(arguments[-1])))
             return written
 
         def note(self, written):
-            nonlocal recorded
             if isinstance(written, WorkflowRun):
-                with news:
-                    recorded = sum(task.phase is TaskPhase.COMPLETED for task in written.status.tasks)
-                    news.notify_all()
+                self.heard(written.status)
             return written
 
-        def get_here(self, *arguments):
-            return self.store.get_here(*arguments)
+        def heard(self, status):
+            nonlocal recorded
+            with news:
+                recorded = sum(task.phase is TaskPhase.COMPLETED for task in status.tasks)
+                news.notify_all()
 
-        def create_here(self, obj, status):
-            return self.commit_here(self.store.create_here, obj, status)
+        async def run(self, *arguments):
+            return await self.store.run(*arguments)
 
-        def write_status_here(self, obj, version, status):
-            return self.commit_here(self.store.write_status_here, obj, version, status)
+        def run_here(self, *arguments):
+            return self.store.run_here(*arguments)
+
+        def create_here(self, *arguments):
+            return self.commit_here(self.store.create_here, *arguments)
+
+        def record_here(self, *arguments):
+            return self.commit_here(self.store.record_here, *arguments)
 
         async def create(self, obj):
             return await self.commit(self.store.create, obj)

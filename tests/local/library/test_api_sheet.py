@@ -11,7 +11,8 @@ import pytest
 import cloaca
 from cloaca.errors import DefinitionError
 from cloaca.resources.meta import ObjectMeta
-from cloaca.resources.run import RunPhase, TaskPhase, WorkflowRun
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.run import WorkflowRun
 from cloaca.resources.schedules import CatchupPolicy, CronSchedule, CronScheduleSpec
 from cloaca.store import open_store
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -18,16 +19,19 @@ import pytest
 import cloaca
 from cloaca.authoring.registry import active_registry
 from cloaca.engine.config import DefaultRunnerConfig
-from cloaca.engine.journal import Plain, StoreJournal
+from cloaca.engine.journal import StoreJournal
 from cloaca.errors import RunLost
 from cloaca.library.presence import Presence, is_gone, this_process
 from cloaca.library.recovery import claimed, recover
 from cloaca.library.triggers import TriggerSchedules
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import run_labels
-from cloaca.resources.run import RunPhase, RunSpec, RunStatus, WorkflowRun
+from cloaca.resources.phases import RunPhase
+from cloaca.resources.run import RunSpec, RunStatus, WorkflowRun
 from cloaca.resources.schedules import SCHEDULE_LABEL, Runner, TriggerSchedule, TriggerScheduleSpec
 from cloaca.store import Store, open_store
+from cloaca.store.blocking import blocking, recorded
+from cloaca.store.sql.rows import status_json
 
 PROGRAM = """
 import sys, threading, cloaca
@@ -164,11 +168,11 @@ async def test_a_stalled_owner_that_wakes_up_cannot_write(lasting: str) -> None:
     store = await open_store(lasting)
     try:
         run = await store.create(a_run(attempt=1, pod_name="runner-old"))
-        stalled = StoreJournal(store, run, created=True)
+        stalled = StoreJournal(blocking(store, asyncio.get_running_loop()), recorded(run))
         taken = await store.write_status(claimed(run, "runner-new", DefaultRunnerConfig(), datetime.now(timezone.utc)))
 
         with pytest.raises(RunLost, match="was given to attempt 2"):
-            stalled.write(Plain(run.status.model_copy(update={"phase": RunPhase.COMPLETED})))
+            stalled.write_text(status_json(run.with_status(phase=RunPhase.COMPLETED)))
         assert await store.get(WorkflowRun, run.name) == taken
     finally:
         await store.close()

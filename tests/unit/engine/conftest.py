@@ -16,7 +16,8 @@ from cloaca.engine.execute import Stop, Workshop, execute
 from cloaca.engine.record import Record
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
-from cloaca.resources.run import RunStatus, TaskPhase
+from cloaca.resources.phases import TaskPhase
+from cloaca.resources.recorded import RecordedStatus
 
 
 class Engine:
@@ -24,7 +25,7 @@ class Engine:
 
     def __init__(self, crew: Crew) -> None:
         self.crew = crew
-        self.written: list[RunStatus] = []
+        self.written: list[RecordedStatus] = []
         self.stop: Stop | None = None
         self.slots = Slots(4)
 
@@ -38,11 +39,11 @@ class Engine:
         workflow: Workflow,
         context: Mapping[str, Any] | None = None,
         *,
-        recorded: RunStatus | None = None,
+        recorded: RecordedStatus | None = None,
         slots: int = 4,
         timeout: float | None = None,
         limit: int = 256 * 1024,
-    ) -> RunStatus:
+    ) -> RecordedStatus:
         self.stop = Stop()
         self.slots = Slots(slots)
         loop = asyncio.get_running_loop()
@@ -54,7 +55,7 @@ class Engine:
             task_timeout=timeout,
             context_limit=limit,
         )
-        return await execute(workflow, context or {}, recorded or RunStatus(), self, workshop, self.stop)
+        return await execute(workflow, context or {}, recorded or RecordedStatus(), self, workshop, self.stop)
 
     def seen(self, task: str) -> list[TaskPhase]:
         """The phases of a task, one a recorded status."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cloaca
-from cloaca.resources.run import RunPhase, TaskPhase
+from cloaca.resources.phases import RunPhase, TaskPhase
 from tests.unit.engine.workflows import diamond, one, phases
 
 # --- the way through

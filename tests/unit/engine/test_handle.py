@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import cloaca
-from cloaca.resources.run import RunPhase
+from cloaca.resources.phases import RunPhase
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

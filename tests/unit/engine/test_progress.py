@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,7 +13,8 @@ from cloaca.engine.merge import merge
 from cloaca.engine.plan import Plan
 from cloaca.engine.progress import MESSAGE_LIMIT, Progress, shortened
 from cloaca.engine.record import Kept
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.recorded import RecordedStatus, RecordedTask, read_status
 
 NOW = datetime(2026, 3, 28, 9, tzinfo=timezone.utc)
 LATER = datetime(2026, 3, 28, 10, tzinfo=timezone.utc)
@@ -33,7 +35,7 @@ def graphs(draw: Any) -> Graph:
     return {task: needs[task] for task in draw(st.permutations(list(needs)))}
 
 
-def phases(status: RunStatus) -> dict[str, TaskPhase]:
+def phases(status: RecordedStatus) -> dict[str, TaskPhase]:
     return {task.id: task.phase for task in status.tasks}
 
 
@@ -43,7 +45,7 @@ def complete(progress: Progress, task: str) -> None:
 
 
 def test_a_task_is_ready_when_all_that_it_needs_has_completed() -> None:
-    progress = Progress(Plan(DIAMOND), {}, RunStatus())
+    progress = Progress(Plan(DIAMOND), {}, RecordedStatus())
 
     assert progress.take_ready() == ["a"]
     complete(progress, "a")
@@ -58,7 +60,7 @@ def test_a_task_is_ready_when_all_that_it_needs_has_completed() -> None:
 
 
 def test_a_run_starts_when_it_is_first_recorded_whatever_is_recorded_later() -> None:
-    progress = Progress(Plan(DIAMOND), {}, RunStatus())
+    progress = Progress(Plan(DIAMOND), {}, RecordedStatus())
     first = progress.record(phase=RunPhase.RUNNING, now=NOW).status
     complete(progress, "a")
     second = progress.record(phase=RunPhase.RUNNING, now=LATER).status
@@ -68,7 +70,7 @@ def test_a_run_starts_when_it_is_first_recorded_whatever_is_recorded_later() -> 
 
 
 def test_the_checkpoint_holds_only_what_is_still_needed() -> None:
-    progress = Progress(Plan({**DIAMOND, "leaf": ["a"]}), {}, RunStatus())
+    progress = Progress(Plan({**DIAMOND, "leaf": ["a"]}), {}, RecordedStatus())
     kept = []
     for task in ("a", "b", "c", "leaf", "d"):
         complete(progress, task)
@@ -78,7 +80,7 @@ def test_the_checkpoint_holds_only_what_is_still_needed() -> None:
 
 
 def test_the_context_of_a_task_whose_dependents_are_all_skipped_is_let_go() -> None:
-    progress = Progress(Plan({"good": [], "bad": [], "both": ["good", "bad"]}), {}, RunStatus())
+    progress = Progress(Plan({"good": [], "bad": [], "both": ["good", "bad"]}), {}, RecordedStatus())
     progress.gave_up("bad", "OSError", None, NOW)
     complete(progress, "good")
 
@@ -89,7 +91,7 @@ def test_the_context_of_a_task_whose_dependents_are_all_skipped_is_let_go() -> N
 
 
 def test_tasks_are_listed_in_topological_order_whatever_the_order_of_definition() -> None:
-    progress = Progress(Plan({"last": ["middle"], "middle": ["first"], "first": []}), {}, RunStatus())
+    progress = Progress(Plan({"last": ["middle"], "middle": ["first"], "first": []}), {}, RecordedStatus())
 
     assert [task.id for task in progress.record(phase=RunPhase.RUNNING, now=NOW).status.tasks] == [
         "first",
@@ -99,17 +101,17 @@ def test_tasks_are_listed_in_topological_order_whatever_the_order_of_definition(
 
 
 def test_the_start_of_a_task_is_that_of_its_first_try() -> None:
-    progress = Progress(Plan({"a": []}), {}, RunStatus())
+    progress = Progress(Plan({"a": []}), {}, RecordedStatus())
     progress.started("a", NOW)
     progress.started("a", LATER)
 
-    assert progress.record(phase=RunPhase.RUNNING, now=LATER).status.tasks[0] == TaskStatus(
+    assert progress.record(phase=RunPhase.RUNNING, now=LATER).status.tasks[0] == RecordedTask(
         id="a", phase=TaskPhase.RUNNING, attempts=2, started_at=NOW
     )
 
 
 def test_the_first_failure_is_the_one_that_the_run_tells() -> None:
-    progress = Progress(Plan({"a": [], "b": []}), {}, RunStatus())
+    progress = Progress(Plan({"a": [], "b": []}), {}, RecordedStatus())
     progress.gave_up("b", "OSError: first", "traceback of b", NOW)
     progress.gave_up("a", "OSError: second", "traceback of a", NOW)
 
@@ -119,7 +121,7 @@ def test_the_first_failure_is_the_one_that_the_run_tells() -> None:
 
 
 def test_a_message_without_end_is_cut_at_its_beginning() -> None:
-    progress = Progress(Plan({"a": []}), {}, RunStatus())
+    progress = Progress(Plan({"a": []}), {}, RecordedStatus())
     progress.gave_up("a", "x" * 10_000 + "the end", None, NOW)
 
     message = progress.record(phase=RunPhase.FAILED, now=NOW).status.message
@@ -131,10 +133,10 @@ def test_a_message_without_end_is_cut_at_its_beginning() -> None:
 
 
 def test_a_completed_task_runs_again_where_the_code_now_needs_a_context_that_was_let_go() -> None:
-    recorded = RunStatus(
+    recorded = RecordedStatus(
         tasks=(
-            TaskStatus(id="a", phase=TaskPhase.COMPLETED, attempts=1),
-            TaskStatus(id="b", phase=TaskPhase.COMPLETED, attempts=1),
+            RecordedTask(id="a", phase=TaskPhase.COMPLETED, attempts=1),
+            RecordedTask(id="b", phase=TaskPhase.COMPLETED, attempts=1),
         ),
         checkpoint={"b": {"b": True}},
     )
@@ -146,7 +148,7 @@ def test_a_completed_task_runs_again_where_the_code_now_needs_a_context_that_was
 
 
 def test_a_task_that_the_code_has_added_behind_a_failed_one_is_skipped() -> None:
-    recorded = RunStatus(tasks=(TaskStatus(id="a", phase=TaskPhase.FAILED, finished_at=NOW),), message="why")
+    recorded = RecordedStatus(tasks=(RecordedTask(id="a", phase=TaskPhase.FAILED, finished_at=NOW),), message="why")
     progress = Progress(Plan({"a": [], "new": ["a"]}), {}, recorded)
 
     assert progress.finished
@@ -160,7 +162,7 @@ def test_a_task_that_the_code_has_added_behind_a_failed_one_is_skipped() -> None
 def test_a_run_ends_the_same_however_often_its_process_is_exchanged(graph: Graph, data: Any) -> None:
     """Tasks end in any order, some fail, and after any of them another process may take over from the record."""
     failing = data.draw(st.sets(st.sampled_from(sorted(graph))))
-    progress = Progress(Plan(graph), {"given": 1}, RunStatus())
+    progress = Progress(Plan(graph), {"given": 1}, RecordedStatus())
     under_way: list[str] = []
     ran: list[str] = []
     while True:
@@ -175,9 +177,7 @@ def test_a_run_ends_the_same_however_often_its_process_is_exchanged(graph: Graph
         else:
             complete(progress, task)
         if data.draw(st.booleans()):
-            recorded = RunStatus.model_validate(
-                progress.record(phase=RunPhase.RUNNING, now=NOW).status.model_dump(mode="json")
-            )
+            recorded = read_status(json.loads(progress.record(phase=RunPhase.RUNNING, now=NOW).text()))
             progress, under_way = Progress(Plan(graph), {"given": 1}, recorded), []
 
     doomed = _doomed(graph, failing)

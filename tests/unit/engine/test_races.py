@@ -16,7 +16,8 @@ from cloaca.engine.execute import Stop, StopReason, Workshop, execute
 from cloaca.engine.record import Record
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
-from cloaca.resources.run import RunPhase, RunStatus
+from cloaca.resources.phases import RunPhase
+from cloaca.resources.recorded import RecordedStatus
 
 RUNS = 60
 
@@ -27,7 +28,7 @@ class Journal:
     def __init__(self, chance: random.Random, *, waits: bool) -> None:
         self.waits = waits
         self._chance = chance
-        self.last: RunStatus | None = None
+        self.last: RecordedStatus | None = None
 
     def write(self, record: Record) -> None:
         assert self.last is None or not self.last.phase.finished, "written after its end"
@@ -89,7 +90,7 @@ async def test_no_run_hangs_and_no_slot_is_lost(seed: int, waits: bool) -> None:
     for number in range(RUNS):
         stop, journal = Stop(), Journal(chance, waits=waits)
         running = asyncio.create_task(
-            execute(workflow(chance, f"w{number}"), {"n": number}, RunStatus(), journal, workshop, stop)
+            execute(workflow(chance, f"w{number}"), {"n": number}, RecordedStatus(), journal, workshop, stop)
         )
         runs.append((running, journal))
         if chance.random() < 0.4:
@@ -102,7 +103,7 @@ async def test_no_run_hangs_and_no_slot_is_lost(seed: int, waits: bool) -> None:
     for status, (_, journal) in zip(ended, runs, strict=True):
         if isinstance(status, asyncio.CancelledError):
             continue
-        assert isinstance(status, RunStatus), status
+        assert isinstance(status, RecordedStatus), status
         assert status.phase in (RunPhase.COMPLETED, RunPhase.FAILED, RunPhase.CANCELLED, RunPhase.PENDING)
         assert status == journal.last
     deadline = time.monotonic() + 10

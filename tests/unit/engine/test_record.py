@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloaca.engine.record import Kept, Record, TaskRecord
-from cloaca.resources.conditions import RunCondition, RunReason, set_condition
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+from cloaca.resources.phases import ConditionStatus, RunPhase, TaskPhase
+from cloaca.resources.recorded import RecordedCondition, RecordedStatus, RecordedTask, read_status
+from cloaca.resources.run import RunStatus
 
 NOW = datetime(2026, 3, 28, 9, tzinfo=timezone.utc)
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -24,10 +25,14 @@ JSON = st.recursive(
 CONTEXTS = st.dictionaries(TEXTS, JSON, max_size=3)
 
 
+UNKNOWN = st.dictionaries(st.sampled_from(("addedLater", "andMore")), JSON, max_size=2)
+
+
 @st.composite
 def task_records(draw: Any) -> TaskRecord:
-    record = TaskRecord(draw(TEXTS))
+    record = TaskRecord("", RecordedTask(draw(TEXTS), unknown=draw(UNKNOWN)))
     record.change(
+        id=draw(TEXTS),
         phase=draw(st.sampled_from(TaskPhase)),
         attempts=draw(st.integers(0, 5)),
         started_at=draw(st.none() | TIMES),
@@ -37,10 +42,28 @@ def task_records(draw: Any) -> TaskRecord:
     return record
 
 
+CONDITIONS = st.builds(
+    RecordedCondition,
+    type=TEXTS,
+    status=st.sampled_from(ConditionStatus),
+    reason=TEXTS,
+    last_transition_time=TIMES,
+    message=TEXTS,
+    observed_generation=st.integers(0, 5),
+    unknown=UNKNOWN,
+)
+
+
 @st.composite
 def records(draw: Any) -> Record:
     return Record(
-        recorded=RunStatus(attempt=draw(st.integers(0, 5)), failures=draw(st.integers(0, 5)), pod_name=draw(TEXTS)),
+        recorded=RecordedStatus(
+            attempt=draw(st.integers(0, 5)),
+            failures=draw(st.integers(0, 5)),
+            pod_name=draw(st.none() | TEXTS),
+            conditions=tuple(draw(st.lists(CONDITIONS, max_size=2))),
+            unknown=draw(UNKNOWN),
+        ),
         phase=draw(st.sampled_from(RunPhase)),
         tasks=tuple(draw(st.lists(task_records(), max_size=3))),
         checkpoint={
@@ -55,39 +78,30 @@ def records(draw: Any) -> Record:
 
 
 @given(records())
-def test_the_text_is_what_the_status_would_be_written_as(record: Record) -> None:
-    text = record.text
-    assert text is not None
-    written = record.status.model_dump_json(by_alias=True, exclude_none=True)
-    assert json.loads(text) == json.loads(written)
-    assert list(json.loads(text)) == list(json.loads(written))
-    assert RunStatus.model_validate_json(text) == record.status
+def test_the_text_is_read_as_the_status_that_it_was_made_of(record: Record) -> None:
+    assert read_status(json.loads(record.text())) == record.status
+
+
+@given(records())
+def test_the_text_is_what_the_type_of_the_status_would_be_written_as(record: Record) -> None:
+    known = record._replace(recorded=record.recorded._replace(unknown={}, conditions=()))
+    known = known._replace(tasks=tuple(TaskRecord(task.id, task.status._replace(unknown={})) for task in record.tasks))
+    written = RunStatus.model_validate_json(known.text()).model_dump_json(by_alias=True, exclude_none=True)
+    assert json.loads(known.text()) == json.loads(written)
+    assert list(json.loads(known.text())) == list(json.loads(written))
+
+
+@given(records())
+def test_conditions_that_are_given_are_written_instead_of_those_that_were_recorded(record: Record) -> None:
+    ready = RecordedCondition("Ready", ConditionStatus.TRUE, "Completed", NOW)
+    assert read_status(json.loads(record.text((ready,)))) == record.status._replace(conditions=(ready,))
 
 
 def test_a_task_that_changed_is_written_as_it_is_then() -> None:
-    record = TaskRecord("load", TaskStatus(id="load", phase=TaskPhase.RUNNING, attempts=1))
+    record = TaskRecord("load", RecordedTask(id="load", phase=TaskPhase.RUNNING, attempts=1))
     before = record.text
     record.change(phase=TaskPhase.COMPLETED, finished_at=NOW)
 
     assert before == '{"id":"load","phase":"Running","attempts":1}'
-    assert TaskStatus.model_validate_json(record.text) == record.status
+    assert read_status({"tasks": [json.loads(record.text)]}).tasks == (record.status,)
     assert record.status.phase is TaskPhase.COMPLETED
-
-
-def test_what_only_the_store_can_write_has_no_text() -> None:
-    conditions = set_condition((), RunCondition.STARTED, True, RunReason.STARTED, "attempt 1", NOW, 1)
-    unknown = RunStatus.model_validate({"addedLater": 1}, extra="allow")
-    for recorded in (RunStatus(conditions=conditions), unknown):
-        record = Record(
-            recorded=recorded,
-            phase=RunPhase.RUNNING,
-            tasks=(),
-            checkpoint={},
-            context=None,
-            started_at=NOW,
-            finished_at=None,
-            message=None,
-            traceback=None,
-        )
-        assert record.text is None
-        assert record.status.conditions == recorded.conditions

@@ -12,7 +12,8 @@ import pytest
 import cloaca
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.execute import StopReason
-from cloaca.resources.run import RunPhase, RunStatus, TaskPhase, TaskStatus
+from cloaca.resources.phases import RunPhase, TaskPhase
+from cloaca.resources.recorded import RecordedStatus, RecordedTask
 from tests.unit.engine.workflows import diamond, one, phases
 
 # --- stops
@@ -127,14 +128,14 @@ async def test_a_run_resumes_at_its_frontier(engine: Any) -> None:
             cloaca.task(id=name, dependencies=needs)(
                 lambda context, name=name: ran.append(name) or context.set(name, True)
             )
-    recorded = RunStatus(
+    recorded = RecordedStatus(
         phase=RunPhase.RUNNING,
         attempt=2,
         tasks=(
-            TaskStatus(id="a", phase=TaskPhase.COMPLETED, attempts=1),
-            TaskStatus(id="b", phase=TaskPhase.COMPLETED, attempts=1),
-            TaskStatus(id="c", phase=TaskPhase.RUNNING, attempts=1),
-            TaskStatus(id="d"),
+            RecordedTask(id="a", phase=TaskPhase.COMPLETED, attempts=1),
+            RecordedTask(id="b", phase=TaskPhase.COMPLETED, attempts=1),
+            RecordedTask(id="c", phase=TaskPhase.RUNNING, attempts=1),
+            RecordedTask(id="d"),
         ),
         checkpoint={"a": {"a": True}, "b": {"a": True, "b": True}},
     )
@@ -158,9 +159,9 @@ async def test_every_record_of_a_run_can_be_resumed_to_the_same_end(engine: Any)
 
 async def test_a_finished_run_that_is_looked_at_again_runs_nothing(engine: Any) -> None:
     ran = []
-    recorded = RunStatus(
+    recorded = RecordedStatus(
         phase=RunPhase.RUNNING,
-        tasks=(TaskStatus(id="only", phase=TaskPhase.FAILED, attempts=1),),
+        tasks=(RecordedTask(id="only", phase=TaskPhase.FAILED, attempts=1),),
         message="task 'only' failed: OSError",
     )
 
@@ -172,7 +173,7 @@ async def test_a_finished_run_that_is_looked_at_again_runs_nothing(engine: Any) 
 async def test_a_journal_that_refuses_ends_the_run_where_it_is(engine: Any) -> None:
     workflow, begun = waiting()
 
-    def refuse(status: RunStatus) -> None:
+    def refuse(status: RecordedStatus) -> None:
         if begun.is_set():
             raise OSError("disk full")
         engine.written.append(status)

@@ -11,7 +11,7 @@ import pytest
 import cloaca
 from cloaca.engine.attempt import call
 from cloaca.engine.crew import Crew
-from cloaca.resources.run import RunPhase
+from cloaca.resources.phases import RunPhase
 from tests.unit.engine.workflows import one
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import cloaca
 from cloaca.authoring.workflow import Workflow
-from cloaca.resources.run import RunStatus
+from cloaca.resources.recorded import RecordedStatus
 
 
-def phases(status: RunStatus) -> dict[str, str]:
+def phases(status: RecordedStatus) -> dict[str, str]:
     return {task.id: task.phase.value for task in status.tasks}
 
 
