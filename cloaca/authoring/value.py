@@ -4,9 +4,11 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from typing_extensions import dataclass_transform
+
+    V = TypeVar("V", bound="Value")
 else:
 
     def dataclass_transform(**_):
@@ -74,3 +76,9 @@ class Value:
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__value_fields__)
         return f"{type(self).__name__}({fields})"
+
+
+def changed(value: V, **changes: Any) -> V:
+    """What ``dataclasses.replace`` gives, without that module, and without a class that it would make first."""
+    fields = {name: getattr(value, name) for name in value.__value_fields__}
+    return type(value)(**{**fields, **changes})

@@ -14,13 +14,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.task import TaskDefinition
+from cloaca.authoring.value import Value
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.attempt import CONTEXT_LIMIT, Call, Ended, check_size, checked_result, describe, traceback_of
 from cloaca.engine.crew import Crew
@@ -88,8 +88,7 @@ class Journal(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workshop:
+class Workshop(Value):
     """What the tasks of one process share, whatever run they belong to."""
 
     crew: Crew  # drives runs, and calls sync functions

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cloaca.packages.faults import MANIFEST_NAME
 from cloaca.packages.inventory import Inventory, Place, TaskItem
+from cloaca.packages.load import MANIFEST_NAME
 from cloaca.packages.manifest import Manifest, TriggerEntry
 from cloaca.packages.nearest import did_you_mean, nearest
 from cloaca.packages.static import StaticNames

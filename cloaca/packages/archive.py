@@ -8,13 +8,12 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
+from cloaca.authoring.value import Value
 from cloaca.errors import ArchiveError
-from cloaca.packages.faults import MANIFEST_NAME
-from cloaca.packages.load import VENDOR
+from cloaca.packages.load import MANIFEST_NAME, VENDOR
 from cloaca.packages.stream import Stream
 
 if TYPE_CHECKING:
@@ -28,8 +27,7 @@ _ADVICE = "pack the folder again"
 _IMPORTABLE = (".py", ".pyc", ".so", ".pyd")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Value):
     """What an archive may be at most."""
 
     packed_bytes: int = 16 * 1024 * 1024
@@ -37,8 +35,7 @@ class Limits:
     files: int = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Archive:
+class Archive(Value):
     """What an archive holds, read without unpacking it."""
 
     digest: str
@@ -46,8 +43,11 @@ class Archive:
     manifest: Manifest
     files: tuple[str, ...]
     """Paths of its files, sorted."""
-    sources: Mapping[str, bytes] = field(repr=False)
+    sources: Mapping[str, bytes]
     """Path → content of its Python files, ``vendor/`` left out."""
+
+    def __repr__(self) -> str:  # without the sources
+        return f"Archive(digest={self.digest!r}, manifest={self.manifest!r}, files={self.files!r})"
 
 
 def digest_of(data: bytes) -> str:
@@ -99,8 +99,7 @@ def unpack(data: bytes, folder: Path, limits: Limits | None = None) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Member:
+class _Member(NamedTuple):
     """One file of an archive; a link is the file that it names."""
 
     path: str

@@ -24,10 +24,9 @@ from typing import Any
 from cloaca.errors import AgreementError, ArchiveError, BuildError
 from cloaca.packages.agreement import check_registered
 from cloaca.packages.archive import Limits, check_shadowing, digest_of, read_archive
-from cloaca.packages.faults import MANIFEST_NAME
 from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
 from cloaca.packages.inventory import Inventory, TriggerItem
-from cloaca.packages.load import VENDOR
+from cloaca.packages.load import MANIFEST_NAME, VENDOR
 from cloaca.packages.manifest import FORMAT_VERSION, TARGETS, parse_manifest
 from cloaca.packages.nearest import did_you_mean
 from cloaca.packages.project import PROJECT_NAME, Project, read_project

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cloaca.errors import ManifestError
+from cloaca.packages.load import MANIFEST_NAME
 
-MANIFEST_NAME = "manifest.json"
 FAULTS_SHOWN = 50
 
 

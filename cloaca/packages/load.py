@@ -14,6 +14,7 @@ from types import ModuleType
 from cloaca.authoring.registry import Registry, collecting
 from cloaca.errors import DefinitionError, LoadError
 
+MANIFEST_NAME = "manifest.json"
 VENDOR = "vendor"
 """The folder in an archive whose modules can be imported beside those at its root."""
 

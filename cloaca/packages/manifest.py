@@ -19,7 +19,8 @@ from pydantic_core import PydanticCustomError
 from cloaca.authoring.duration import FORMS, parse_duration
 from cloaca.authoring.trigger import MINIMUM_INTERVAL
 from cloaca.errors import DefinitionError
-from cloaca.packages.faults import MANIFEST_NAME, Fault, ManifestFaults, json_path
+from cloaca.packages.faults import Fault, ManifestFaults, json_path
+from cloaca.packages.load import MANIFEST_NAME
 from cloaca.packages.rules import broken_rules, readable
 from cloaca.packages.versions import is_semantic, specifier_fault
 

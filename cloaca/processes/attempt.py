@@ -1,48 +1,67 @@
-"""The one process of a run's pod: import the mounted package and execute one attempt of one WorkflowRun."""
+"""The one process of a run's pod: import the mounted package and execute one attempt of one WorkflowRun.
+
+What it imports before its first task is most of what a run costs: nothing stands here that a run can do without.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from importlib import import_module
 
-from cloaca.errors import PackageError, StoreError
-from cloaca.packages.load import load_package
-from cloaca.processes.mounted import arguments, mounted, obey_at_once, say_last
+from cloaca.processes.exits import obey_at_once
 from cloaca.processes.swift import importing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_NEEDED = ("archive", "digest", "store", "namespace", "run", "uid", "attempt")
+_USAGE = f"""\
+usage: python -m cloaca.processes.attempt {" ".join(f"--{name} …" for name in _NEEDED)} [--scratch …]
+Execute one attempt of a WorkflowRun. The operator writes these arguments.
+  --archive    folder with the parts of the archive: 000, 001 …
+  --digest     what the parts together must be: sha256:…
+  --scratch    where it is unpacked; /tmp/cloacina
+  --store      URL of the store that has the run
+  --namespace  of the run
+  --run        name of the WorkflowRun
+  --uid        its uid: another run of that name is not meant
+  --attempt    which attempt this is, from 1"""
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Returns one of the exit codes of ``exits``, or 1 where the package or the store cannot be had."""
+    """Returns one of the exit codes of ``exits``, 1 where the package or the store cannot be had, 2 where it was
+    started wrongly."""
     signal.signal(signal.SIGTERM, obey_at_once)
-    parser = arguments("Execute one attempt of a WorkflowRun.")
-    parser.add_argument("--store", required=True, help="URL of the store that has the run")
-    parser.add_argument("--namespace", required=True)
-    parser.add_argument("--run", required=True, help="name of the WorkflowRun")
-    parser.add_argument("--uid", required=True, help="its uid: another run of that name is not meant")
-    parser.add_argument("--attempt", type=int, required=True, help="which attempt this is, from 1")
-    asked = parser.parse_args(given)
+    asked = _asked(sys.argv[1:] if given is None else given)
+    if asked is None:
+        print(_USAGE, file=sys.stderr)
+        return 2
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
     with importing():
+        from pathlib import Path
+
+        from cloaca.errors import PackageError, StoreError
+        from cloaca.packages.load import load_package
+        from cloaca.processes.mounted import mounted
         from cloaca.processes.run import run
 
-        if asked.store.startswith("kubernetes:"):  # else what opens the store loads it
-            import_module("cloaca.store.kubernetes.runs")
+        if asked["store"].startswith("kubernetes:"):  # else what opens the store loads it
+            import cloaca.store.kubernetes.runs  # noqa: F401
     try:
-        package = mounted(asked.archive, asked.digest, asked.scratch)
+        package = mounted(Path(asked["archive"]), asked["digest"], Path(asked["scratch"]))
         registry = load_package(package.root, package.entry_module)
     except PackageError as error:
         return _gave_up(f"{error}\n{getattr(error, 'traceback_text', '')}".rstrip())
 
     job = {
-        "store": asked.store,
-        "namespace": asked.namespace,
-        "name": asked.run,
-        "uid": asked.uid,
-        "attempt": asked.attempt,
+        "store": asked["store"],
+        "namespace": asked["namespace"],
+        "name": asked["run"],
+        "uid": asked["uid"],
+        "attempt": int(asked["attempt"]),
         "manifest": str(package.manifest),
         "pod": os.environ.get("CLOACA_POD", str(os.getpid())),
     }
@@ -52,7 +71,17 @@ def main(given: Sequence[str] | None = None) -> int:
         return _gave_up(str(error))
 
 
+def _asked(given: Sequence[str]) -> Mapping[str, str] | None:
+    """Argument → value; None: it is not as it must be. What argparse would do takes longer than the first request."""
+    asked = {"--scratch": "/tmp/cloacina", **dict(zip(given[::2], given[1::2], strict=False))}  # noqa: S108  # the pod's
+    if len(given) % 2 or {*asked} != {"--scratch", *(f"--{name}" for name in _NEEDED)}:
+        return None
+    return {option[2:]: value for option, value in asked.items()} if asked["--attempt"].isdigit() else None
+
+
 def _gave_up(words: str) -> int:
+    from cloaca.processes.mounted import say_last
+
     print(words, file=sys.stderr)
     say_last(words)
     return 1

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from cloaca.errors import CloacaError, ImportCrashed, LoadError, PackageError
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import parse_manifest
+from cloaca.processes.exits import obey_at_once
 from cloaca.processes.launch import Nursery
-from cloaca.processes.mounted import Mounted, arguments, mounted, obey_at_once, say_last
+from cloaca.processes.mounted import Mounted, arguments, mounted, say_last
 from cloaca.processes.report import report_failure, report_inventory
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from cloaca.authoring.value import Value
 from cloaca.errors import ArchiveError
 from cloaca.packages.archive import digest_of, unpack
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
 
 LAST_WORDS = "CLOACA_LAST_WORDS"
 """The file that the kubelet shows as the container's termination message, where it is not Kubernetes' own."""
@@ -21,8 +23,7 @@ LONGEST_WORDS = 4096
 _PART = re.compile(r"[0-9]{3}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mounted:
+class Mounted(Value):
     """A package that is ready to be imported."""
 
     root: Path
@@ -34,9 +35,11 @@ class Mounted:
         return self.root / "manifest.json"
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
+def arguments(description: str) -> ArgumentParser:
     """The arguments that every process of a pod takes."""
-    parser = argparse.ArgumentParser(description=description)
+    from argparse import ArgumentParser  # the process of a run reads its own without it
+
+    parser = ArgumentParser(description=description)
     parser.add_argument("--archive", type=Path, required=True, help="folder with the parts of the archive: 000, 001 …")
     parser.add_argument("--digest", required=True, help="what the parts together must be: sha256:…")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/cloacina"), help="where it is unpacked")  # noqa: S108  # the pod's own
@@ -66,10 +69,3 @@ def say_last(words: str) -> None:
     path = Path(os.environ.get(LAST_WORDS, "/dev/termination-log"))
     with contextlib.suppress(OSError):
         path.write_bytes(words.encode()[-LONGEST_WORDS:])
-
-
-def obey_at_once(_number: int, _frame: object) -> NoReturn:
-    """The handler of SIGTERM until a loop takes over: the first process of a container has no default one."""
-    from cloaca.processes.exits import INTERRUPTED
-
-    os._exit(INTERRUPTED)

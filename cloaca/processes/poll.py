@@ -15,8 +15,9 @@ from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.poller import Poller
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
+from cloaca.processes.exits import obey_at_once
 from cloaca.processes.launch import Nursery, PackageZygote
-from cloaca.processes.mounted import arguments, mounted, obey_at_once, say_last
+from cloaca.processes.mounted import arguments, mounted, say_last
 from cloaca.store import open_store
 
 log = logging.getLogger("cloaca.poll")

@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cloaca.authoring.registry import Registry
-from cloaca.authoring.retry import RetryPolicy
+from cloaca.authoring.task import TaskDefinition
+from cloaca.authoring.value import changed
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Stop, StopReason, Workshop, execute
@@ -200,17 +200,14 @@ def with_manifest(workflow: Workflow, manifest: str | None) -> Workflow:
     if manifest is None:
         return workflow
     stated = {task["id"]: task for task in json.loads(Path(manifest).read_bytes()).get("tasks", ())}
-    tasks = {}
-    for task_id, definition in workflow.tasks.items():
-        entry = stated.get(task_id, {})
-        changes: dict[str, Any] = {}
-        if "retries" in entry and entry["retries"] != definition.retry.max_attempts:
-            changes["retry"] = _with_retries(definition.retry, entry["retries"])
-        if entry.get("timeout_seconds") is not None:
-            changes["timeout_seconds"] = float(entry["timeout_seconds"])
-        tasks[task_id] = replace(definition, **changes) if changes else definition
-    return replace(workflow, tasks=tasks)
+    tasks = {task_id: _as_stated(definition, stated.get(task_id, {})) for task_id, definition in workflow.tasks.items()}
+    return workflow if tasks == workflow.tasks else changed(workflow, tasks=tasks)
 
 
-def _with_retries(policy: RetryPolicy, retries: int) -> RetryPolicy:
-    return replace(policy, max_attempts=retries)
+def _as_stated(definition: TaskDefinition, entry: Mapping[str, Any]) -> TaskDefinition:
+    changes: dict[str, Any] = {}
+    if "retries" in entry and entry["retries"] != definition.retry.max_attempts:
+        changes["retry"] = changed(definition.retry, max_attempts=entry["retries"])
+    if entry.get("timeout_seconds") is not None:
+        changes["timeout_seconds"] = float(entry["timeout_seconds"])
+    return changed(definition, **changes) if changes else definition

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from cloaca.authoring.value import Value
 from cloaca.resources.ref import Ref
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="Resource[Any, Any]")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(Value):
     """Something happened to an object; look at it to learn what. Several changes may arrive as one."""
 
     ref: Ref

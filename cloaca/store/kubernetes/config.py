@@ -9,13 +9,12 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from cloaca.authoring.value import Value
 from cloaca.errors import StoreUnavailable
 from cloaca.resources.ref import DEFAULT_NAMESPACE
 
@@ -28,8 +27,7 @@ _FORM = "kubernetes://[/path/of/kubeconfig][?context=…&namespace=…&archives=
 _OPTIONS = ("context", "namespace", "archives", "cached")
 
 
-@dataclass(frozen=True, kw_only=True)
-class KubernetesUrl:
+class KubernetesUrl(Value):
     """What a URL asks for."""
 
     kubeconfig: Path | None = None  # None: $KUBECONFIG, else a pod's own account, else ~/.kube/config
@@ -39,8 +37,7 @@ class KubernetesUrl:
     cached: bool = False  # whether reads come from memory, which a watch feeds
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
+class Server(Value):
     """An API server, and who we are there."""
 
     url: str
@@ -148,6 +145,8 @@ def _tls(cluster: Mapping[str, Any], base: Path, user: Mapping[str, Any], user_b
             context.verify_mode = ssl.CERT_NONE
         certificate, key = _bytes(user, "client-certificate", user_base), _bytes(user, "client-key", user_base)
         if certificate is not None and key is not None:
+            from tempfile import NamedTemporaryFile  # no pod needs it
+
             with NamedTemporaryFile() as file:  # ssl reads files only; this one is ours alone and gone at once
                 file.write(certificate + b"\n" + key)
                 file.flush()

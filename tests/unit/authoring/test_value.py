@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloaca.authoring.value import Value
+from cloaca.authoring.value import Value, changed
 
 
 class Point(Value):
@@ -64,6 +64,14 @@ def test_dataclasses_replace_and_fields_work_on_it() -> None:
     assert [field.name for field in dataclasses.fields(Named)] == ["x", "y", "name"]
     with pytest.raises(ValueError, match="negative"):
         dataclasses.replace(Point(1), x=-1)
+
+
+def test_a_changed_copy_is_what_replace_gives() -> None:
+    assert changed(Named(1, name="a"), x=5) == dataclasses.replace(Named(1, name="a"), x=5) == Named(5, name="a")
+    with pytest.raises(ValueError, match="negative"):
+        changed(Point(1), x=-1)
+    with pytest.raises(TypeError, match="does not take z"):
+        changed(Point(1), z=1)
 
 
 def test_a_value_can_be_copied_and_pickled() -> None:
