@@ -48,6 +48,11 @@ def definition(kind: type[Resource[Any, Any]]) -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": _printer_columns(kind),
+                    **(
+                        {"selectableFields": [{"jsonPath": path} for path in kind.SELECTABLE]}
+                        if kind.SELECTABLE
+                        else {}
+                    ),
                     "schema": {"openAPIV3Schema": object_schema(kind)},
                 }
             ],

@@ -188,6 +188,8 @@ class Resource(Schema, Generic[SpecT, StatusT]):
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
     COLUMNS: ClassVar[tuple[Column, ...]] = ()
     """What a table shows of it, after its name."""
+    SELECTABLE: ClassVar[tuple[str, ...]] = ()
+    """Paths of fields by which an API server selects objects of it."""
 
     api_version: Literal["cloacina.io/v1alpha1"] = API_VERSION
     """Group and version of the schema that this object follows."""

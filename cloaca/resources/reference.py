@@ -60,6 +60,11 @@ def _kind(kind: type[Resource[Any, Any]]) -> Iterator[str]:
         for column in kind.COLUMNS
     )
     yield from _table(("Column", "Path", "Shown", "Meaning"), columns)
+    for path in kind.SELECTABLE:
+        field = path.removeprefix(".")
+        asked = f"kubectl get {kind.SHORT_NAMES[0]} --field-selector {field}=NAME"
+        yield f"Kubernetes 1.31 and newer selects by `{field}`: `{asked}`."
+        yield ""
 
 
 def _fields(path: str, node: Node) -> Iterator[tuple[str, str, str, str]]:

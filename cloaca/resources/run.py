@@ -143,6 +143,7 @@ class WorkflowRun(Resource[RunSpec, RunStatus]):
         ),
         Column(header="Message", path=".status.message", priority=1, description="Why it failed or waits."),
     )
+    SELECTABLE: ClassVar[tuple[str, ...]] = (".spec.packageRef.name",)
 
     kind: Literal["WorkflowRun"] = "WorkflowRun"
     status: RunStatus = Field(default_factory=RunStatus)

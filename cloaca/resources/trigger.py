@@ -237,6 +237,7 @@ class Trigger(Resource[TriggerSpec, TriggerStatus]):
         condition_column("Reason", "Ready", "reason", priority=1, description="Why Ready is what it is."),
         Column(header="Last Error", path=".status.lastError", priority=1, description="Of the last failed poll."),
     )
+    SELECTABLE: ClassVar[tuple[str, ...]] = (".spec.packageRef.name",)
 
     kind: Literal["Trigger"] = "Trigger"
     status: TriggerStatus = Field(default_factory=TriggerStatus)

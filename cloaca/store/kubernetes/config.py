@@ -23,8 +23,8 @@ POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS = 60.0  # a pod's token is renewed in its file long before it expires
 PLUGIN_SECONDS = 60.0
 
-_FORM = "kubernetes://[/path/of/kubeconfig][?context=…&namespace=…&archives=…&cached=true]"
-_OPTIONS = ("context", "namespace", "archives", "cached")
+_FORM = "kubernetes://[/path/of/kubeconfig][?context=…&namespace=…&archives=…&cached=true[&package=…]]"
+_OPTIONS = ("context", "namespace", "archives", "cached", "package")
 
 
 class KubernetesUrl(Value):
@@ -35,6 +35,7 @@ class KubernetesUrl(Value):
     namespaces: tuple[str, ...] = ()  # the only ones that are looked at; empty: all
     archives: str | None = None  # the namespace of archives; None: that of the context or the pod
     cached: bool = False  # whether reads come from memory, which a watch feeds
+    package: str | None = None  # the only one whose objects are kept in memory and told of; None: those of all
 
 
 class Server(Value):
@@ -54,12 +55,15 @@ def parse_url(url: str) -> KubernetesUrl:
     unknown = [name for name in given if name not in _OPTIONS]
     if unknown or given.get("cached", "false") not in ("true", "false"):
         raise StoreUnavailable(f"{url!r}: the option {', '.join(unknown) or 'cached'} is not known; write {_FORM}")
+    if given.get("package") and given.get("cached") != "true":
+        raise StoreUnavailable(f"{url!r}: package says what is kept in memory, so it needs cached=true")
     return KubernetesUrl(
         kubeconfig=Path(unquote(path)).expanduser() if path else None,
         context=given.get("context") or None,
         namespaces=tuple(name for name in given.get("namespace", "").split(",") if name),
         archives=given.get("archives") or None,
         cached=given.get("cached") == "true",
+        package=given.get("package") or None,
     )
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
-from cloaca.errors import StoreUnavailable
+from cloaca.errors import Invalid, StoreUnavailable
 from cloaca.resources.ref import Ref
 from cloaca.store.base import Change
 from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Expired, Object
@@ -61,13 +61,22 @@ class Reflector:
     """The objects of one collection, by name and resource version, kept up to date for as long as ``run`` runs."""
 
     def __init__(
-        self, api: Api, path: str, saw: Saw, *, selector: Mapping[str, str] | None = None, names_only: bool = False
+        self,
+        api: Api,
+        path: str,
+        saw: Saw,
+        *,
+        selector: Mapping[str, str] | None = None,
+        narrowing: Mapping[str, str] | None = None,
+        names_only: bool = False,
     ) -> None:
-        """``selector``: labelSelector and fieldSelector, which the server keeps to."""
+        """``selector``: labelSelector and fieldSelector, which the server keeps to. ``narrowing``: the same, where it
+        does no harm to see more: a server that cannot select so is asked for everything."""
         self._api = api
         self._path = path
         self._saw = saw
         self._selector = dict(selector or {})
+        self._narrowing = dict(narrowing or {})
         self._list_accept, self._watch_accept = (
             (NAMES_ONLY, NAMES_ONLY_EVENTS) if names_only else ("application/json", "application/json")
         )
@@ -80,9 +89,24 @@ class Reflector:
 
     async def load(self) -> None:
         """List everything; tell of what is new, other or gone since the last time. Raises StoreUnavailable."""
+        try:
+            await self._load()
+        except Invalid as error:
+            if not self._narrowing:
+                raise
+            self._see_more(error)
+            await self._load()
+
+    def _see_more(self, error: Invalid) -> None:
+        """Kubernetes selects by fields of ours since 1.31, and where the CRD says by which."""
+        log.info("%s: everything is followed, as the API server cannot select from it: %s", self._path, error)
+        self._narrowing = {}
+        self._version = ""
+
+    async def _load(self) -> None:
         gone: set[Key] = set()
         version = ""
-        async for page in self._api.pages(self._path, self._selector, self._list_accept):
+        async for page in self._api.pages(self._path, {**self._selector, **self._narrowing}, self._list_accept):
             self.heard_at = time.monotonic()
             if page.first:
                 gone = set(self._known)
@@ -110,6 +134,10 @@ class Reflector:
             except Expired:
                 log.debug("%s: the watch fell behind, listing anew", self._path)
                 self._version = ""
+            except Invalid as error:
+                if not self._narrowing:
+                    raise
+                self._see_more(error)
             except StoreUnavailable as error:
                 log.warning("%s cannot be followed: %s", self._path, error)
                 await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
@@ -118,7 +146,7 @@ class Reflector:
     async def _watch(self) -> None:
         if not self._version:
             await self.load()
-        asked = {**self._selector, "resourceVersion": self._version}
+        asked = {**self._selector, **self._narrowing, "resourceVersion": self._version}
         async with aclosing(self._api.watch(self._path, asked, self._watch_accept)) as events:
             async for event in events:
                 obj, what = event["object"], event["type"]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, Invalid, NotFound, StoreUnavailable
 from cloaca.resources.meta import Resource
+from cloaca.resources.names import PACKAGE_LABEL, label_value
 from cloaca.resources.ref import API_VERSION, DEFAULT_NAMESPACE, Ref
 from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 _Tasks = list[asyncio.Task[None]]
 _Reflectors = list[Reflector]
+_PACKAGE_FIELD = ".spec.packageRef.name"
 _STRICT = {"fieldValidation": "Strict"}
 
 
@@ -41,6 +43,7 @@ class KubernetesStore:
         self._archives = f"/api/v1/namespaces/{wanted.archives or only or api.server.namespace}/configmaps"
         self._loop = asyncio.get_running_loop()
         self._cache = Cache() if wanted.cached else None
+        self._package = wanted.package
         self._followers: set[Follower] = set()
         self._reflectors: _Reflectors = []
         self._following: _Tasks = []
@@ -262,7 +265,13 @@ class KubernetesStore:
             return lambda key, obj, gone: saw(Ref(kind, *key), obj, gone)
 
         reflectors = [
-            Reflector(self.api, _collection(kind, namespace), of(kind.KIND), names_only=names_only)
+            Reflector(
+                self.api,
+                _collection(kind, namespace),
+                of(kind.KIND),
+                narrowing={} if self._package is None else _of_package(kind, self._package),
+                names_only=names_only,
+            )
             for kind in _stored_kinds().values()
             for namespace in self.namespaces or (None,)
         ]
@@ -369,6 +378,15 @@ def _stored_kinds() -> dict[str, type[Resource[Any, Any]]]:
     from cloaca.resources import STORED_KINDS  # a run asks for its own kind only, and need not load all
 
     return {kind.KIND: kind for kind in STORED_KINDS}
+
+
+def _of_package(kind: type[Resource[Any, Any]], package: str) -> dict[str, str]:
+    """Selects what is of that package, by what nobody can leave out: labels are only the operator's own to rely on."""
+    if _PACKAGE_FIELD in kind.SELECTABLE:
+        return {"fieldSelector": f"{_PACKAGE_FIELD[1:]}={package}"}
+    if kind.KIND == "CloacinaPackage":
+        return {"fieldSelector": f"metadata.name={package}"}
+    return {"labelSelector": f"{PACKAGE_LABEL}={label_value(package)}"}  # ledgers, which the operator alone writes
 
 
 def _kind(ref: Ref) -> type[Resource[Any, Any]]:

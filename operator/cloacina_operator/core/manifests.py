@@ -207,9 +207,10 @@ def inspection_job(package: CloacinaPackage, digest: str, parts: int, settings: 
 
 
 def _where(package: CloacinaPackage, digest: str, settings: PodSettings, *, cached: bool = False) -> list[str]:
-    """``cached``: whether reads come from memory, which a watch feeds."""
+    """``cached``: whether reads come from memory, which a watch feeds with what is of the package."""
     namespace = package.metadata.namespace  # the one where the pod's account may look at anything
-    store = settings.store or f"kubernetes:?namespace={namespace}{'&cached=true' if cached else ''}"
+    kept = f"&cached=true&package={package.name}" if cached else ""
+    store = settings.store or f"kubernetes:?namespace={namespace}{kept}"
     return ["--namespace", namespace, "--store", store, *_archive(digest)]
 
 

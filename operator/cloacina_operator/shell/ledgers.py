@@ -9,7 +9,7 @@ from cloaca.polling.ledger import FiredKeys
 from cloaca.resources import ObjectMeta, Ref, TriggerLedger, WorkflowRun
 from cloaca.resources.ledger import KEYS_KEPT, KEYS_PER_SEGMENT, LedgerSpec
 from cloaca.resources.meta import OwnerReference
-from cloaca.resources.names import TRIGGER_LABEL, TRIGGER_UID_LABEL, key_hash, label_value
+from cloaca.resources.names import TRIGGER_UID_LABEL, key_hash, label_value, run_labels
 from cloaca.resources.run import TriggerReference
 from cloaca.store import Store
 
@@ -35,8 +35,10 @@ class Ledgers:
         await keys.refresh()
         return run.spec.key in keys
 
-    async def enter(self, trigger: TriggerReference, namespace: str, keys: Sequence[str]) -> None:
-        """Have ``keys`` in the ledger of ``trigger`` when this returns; there already: fine."""
+    async def enter(
+        self, trigger: TriggerReference, namespace: str, keys: Sequence[str], package: str | None = None
+    ) -> None:
+        """Have ``keys`` in the ledger of ``trigger``, one of ``package``, when this returns; there already: fine."""
         ledger = self._of(trigger, namespace)
         while True:
             await ledger.refresh()
@@ -47,7 +49,7 @@ class Ledgers:
             try:
                 if newest is None or len(newest.spec.keys) >= KEYS_PER_SEGMENT:
                     number = 1 if newest is None else newest.spec.segment + 1
-                    await self._store.create(self._segment(ledger, trigger, namespace, number, hashed))
+                    await self._store.create(self._segment(ledger, trigger, namespace, package, number, hashed))
                     await self._drop_oldest(ledger, namespace)
                 else:
                     room = KEYS_PER_SEGMENT - len(newest.spec.keys)
@@ -59,13 +61,19 @@ class Ledgers:
                 return  # the trigger is gone, and nothing of it fires again
 
     def _segment(
-        self, ledger: FiredKeys, trigger: TriggerReference, namespace: str, number: int, hashed: Sequence[str]
+        self,
+        ledger: FiredKeys,
+        trigger: TriggerReference,
+        namespace: str,
+        package: str | None,
+        number: int,
+        hashed: Sequence[str],
     ) -> TriggerLedger:
         return TriggerLedger(
             metadata=ObjectMeta(
                 name=ledger.name(number),
                 namespace=namespace,
-                labels={TRIGGER_LABEL: label_value(trigger.name), TRIGGER_UID_LABEL: label_value(trigger.uid)},
+                labels={**run_labels(package, trigger.name), TRIGGER_UID_LABEL: label_value(trigger.uid)},
                 owner_references=(OwnerReference(kind="Trigger", name=trigger.name, uid=trigger.uid),),
             ),
             spec=LedgerSpec(trigger_ref=trigger, segment=number, keys=tuple(hashed[:KEYS_PER_SEGMENT])),

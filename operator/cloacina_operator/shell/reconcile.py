@@ -230,7 +230,7 @@ class Reconciler:
         """Keys first, and the runs when the keys are durable: a crash in between repeats, and forgets nothing."""
         keys = [run.key for run in collected if run.key is not None and run.phase is not RunPhase.DEDUPLICATED]
         if trigger is not None and keys:
-            await self._ledgers.enter(trigger, namespace, keys)
+            await self._ledgers.enter(trigger, namespace, keys, collected[0].package)
         for run in collected:
             await self._store.delete(Ref(WorkflowRun.KIND, namespace, run.name), uid=run.uid)
 

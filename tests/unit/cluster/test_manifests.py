@@ -132,7 +132,7 @@ def test_a_poller_reads_from_memory_and_keeps_the_limits_of_the_operator() -> No
 
     assert main_container(made)["args"] == [
         *("cloaca.processes.poll", "--package", "data-ingest", "--worker-memory", "1000000", "--jitter", "0.5"),
-        *("--namespace", "team", "--store", "kubernetes:?namespace=team&cached=true"),
+        *("--namespace", "team", "--store", "kubernetes:?namespace=team&cached=true&package=data-ingest"),
         *("--archive", "/cloacina/archive", "--digest", DIGEST),
     ]
 

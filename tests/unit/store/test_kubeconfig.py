@@ -53,6 +53,12 @@ def test_a_context_may_name_what_another_file_says_and_paths_are_that_files_own(
     assert (there.url, there.namespace, there.token()) == ("http://127.0.0.1:2", "default", "yours")
 
 
+def test_a_package_says_what_is_kept_in_memory_and_means_nothing_else() -> None:
+    assert parse_url("kubernetes:?cached=true&package=demo").package == "demo"
+    with pytest.raises(StoreUnavailable, match="package says what is kept in memory, so it needs cached=true"):
+        parse_url("kubernetes:?package=demo")
+
+
 def test_a_file_that_is_named_holds_over_the_environment(files: tuple[Path, Path]) -> None:
     wanted = parse_url(f"kubernetes://{files[0]}")
     assert find_server(wanted, {"KUBECONFIG": str(files[1])}).namespace == "team-a"
