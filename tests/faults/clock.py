@@ -19,6 +19,7 @@ from faults.crew import Crew, ask, sleep
 from cloaca.engine import journal
 from cloaca.processes import run
 from cloaca.store import blocking
+from cloaca.store.sql import store as sql
 
 EPOCH = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 STARTED = 1000.0  # what the loop's clock shows at EPOCH
@@ -95,7 +96,10 @@ class _Kind(type):
 
 @contextmanager
 def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
-    """Our modules see ``clock``, and threads run in turn; identities and jitter come from ``chance``."""
+    """Our modules see ``clock``, and threads run in turn; identities and jitter come from ``chance``.
+
+    So do the uids that a SQL store gives: the phase of a trigger's polls comes of its uid.
+    """
 
     class Virtual(datetime, metaclass=_Kind):
         @classmethod
@@ -108,6 +112,7 @@ def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
             module.datetime = Virtual  # type: ignore[attr-defined]  # that it has one was just seen
             replaced.append(module)
     real_uuid, state, real_crew = uuid.uuid4, random.getstate(), run.Crew
+    real_uid, sql._new_uid = sql._new_uid, lambda: str(uuid.uuid4())
     real_sleep, journal.sleep = journal.sleep, sleep
     real_ask, blocking._OnLoop._ask = blocking._OnLoop._ask, lambda _, question: ask(question)  # type: ignore[method-assign]  # while it lasts
     run.Crew = Crew  # type: ignore[misc,assignment]  # as far as a run's process uses one
@@ -117,6 +122,7 @@ def governed(clock: WallClock, chance: random.Random) -> Iterator[None]:
         yield
     finally:
         journal.sleep, blocking._OnLoop._ask = real_sleep, real_ask  # type: ignore[method-assign]  # as it was
+        sql._new_uid = real_uid
         uuid.uuid4, run.Crew = real_uuid, real_crew  # type: ignore[misc]  # as it was
         random.setstate(state)
         for module in replaced:

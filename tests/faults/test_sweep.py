@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from cluster.control_plane import ControlPlane
 from faults import backends
 from faults.scenarios import SCENARIOS
 from faults.store import Fault, Point
-from faults.sweep import Group, combinations, every_point, fairly, on_cluster, sample, sweep
+from faults.sweep import Group, combinations, every_point, fairly, on_cluster, sample, sweep, visit
 from faults.world import Case
 
 COMBINATIONS = 1_000
@@ -18,6 +20,8 @@ POINTS = 6  # of each scenario and topology, drawn from a seed that is the same 
 FILE_POINTS = 3  # of those, on a SQLite file
 SERVER_POINTS = 2  # of each scenario, on a server
 SEED = 20261125
+POLLER_DIES = (Point.parse("poller.get.Trigger#2"), Fault.CRASH_AFTER)
+STATUS_IS_LOST = (Point.parse("run.write_status.WorkflowRun#2"), Fault.ANSWER_LOST)
 
 
 def unbroken(cases: list[Case]) -> None:
@@ -85,12 +89,24 @@ def test_every_call_of_a_scenario_is_a_point_with_faults() -> None:
 
 
 @pytest.mark.parametrize("on", ["memory", "file"])
-def test_a_case_that_is_repeated_is_struck_at_the_same_call(on: str) -> None:
-    at = (Point.parse("poller.create.WorkflowRun#2"), Fault.CRASH_AFTER)
-    case = Case(scenario="state", seed=3, on=on, planned=(at,))
-    first, again = sweep([case, case])
-    assert (first.struck, first.broken) == (again.struck, again.broken) == ([at], [])
-    assert first.passed[: first.passed.index(at[0])] == again.passed[: again.passed.index(at[0])]
+@pytest.mark.parametrize("scenario", ["keyed", "forbid-unfit", "update"])
+def test_a_case_goes_the_same_way_call_for_call_each_time(scenario: str, on: str) -> None:
+    faults = (POLLER_DIES, STATUS_IS_LOST)
+    for together in (False, True):
+        case = Case(scenario=scenario, seed=11, together=together, on=on, planned=faults)
+        first, again = visit(case), visit(case)
+        assert (first.passed, first.seconds) == (again.passed, again.seconds), case
+        assert (first.struck, first.broken) == (again.struck, again.broken), case
+
+
+@pytest.mark.parametrize("on", ["memory", "file"])
+def test_a_case_goes_the_same_way_in_another_process(on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(scenario="update", seed=12, on=on, planned=(POLLER_DIES, STATUS_IS_LOST))
+    monkeypatch.setenv("PYTHONHASHSEED", "7")  # the order of sets is another one there
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        there = pool.submit(visit, case).result()
+    here = visit(case)
+    assert (here.passed, here.seconds, here.struck) == (there.passed, there.seconds, there.struck)
 
 
 def test_who_stops_early_has_visited_the_same_part_of_each_group() -> None:
