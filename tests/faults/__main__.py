@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import uuid
 from pathlib import Path
 
 from faults.backends import BACKENDS, missing
@@ -18,8 +19,8 @@ from faults.world import Case
 PAGE = Path(__file__).parents[2] / "docs/reference/reliability.md"
 BEGIN, END = "<!-- table: written by make faults -->", "<!-- end of the table -->"
 SEED = 20261125
-COMBINATIONS = {"memory": 20_000, "file": 2_000, "postgres": 500, "kubernetes": 150}
-POINTS: dict[str, int | None] = {"memory": None, "file": None, "postgres": 100, "kubernetes": 20}  # a scenario; all
+COMBINATIONS = {"memory": 20_000, "file": 2_000, "postgres": 500, "kubernetes": 500}
+POINTS: dict[str, int | None] = {"memory": None, "file": None, "postgres": 100, "kubernetes": 100}  # a scenario; all
 
 
 def main() -> int:
@@ -79,6 +80,7 @@ def groups() -> list[Group]:
 
 
 def _visit_all(stores: list[str], minutes: float | None, processes: int, *, write: bool) -> int:
+    os.environ.setdefault("PYTEST_XDIST_TESTRUNUID", uuid.uuid4().hex)  # all processes share one PostgreSQL server
     for on in stores:
         if why := missing(on):
             print(f"nothing on {on}: {why}", file=sys.stderr)

@@ -43,6 +43,8 @@ COLLECTED = (
     120.0  # real seconds in which a cluster removes what belonged to what was deleted; of new kinds it hears late
 )
 
+_IN_MEMORY = "/dev/shm"  # processes die here, not the machine: what was committed is there without a disk
+
 _numbers = itertools.count(1)
 
 
@@ -116,7 +118,8 @@ class File(Memory):
 
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__(loop)
-        self._folder = Path(tempfile.mkdtemp(prefix="faults-"))
+        folder = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+        self._folder = Path(tempfile.mkdtemp(prefix="faults-", dir=folder))
 
     async def open(self, component: str) -> Store:
         return await open_store(f"sqlite:///{self._folder}/store.db")

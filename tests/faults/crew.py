@@ -7,10 +7,13 @@ that waits gives its turn back to the loop; time passes only in the loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
+
+log = logging.getLogger("cloaca.engine")
 
 T = TypeVar("T")
 
@@ -56,22 +59,25 @@ class _Turn:
         self._loop = loop
         self._job = job
         self._context = context
-        self._for_the_loop = threading.Semaphore(0)
-        self._for_the_thread = threading.Semaphore(0)
+        self._for_the_loop = _taken()
+        self._for_the_thread = _taken()
         self._question: Coroutine[Any, Any, Any] | None = None
         self._answer: asyncio.Task[Any] | None = None
 
     def begin(self) -> None:
         """In the loop: run the job, up to its end or to its first question."""
-        threading.Thread(target=self._run, daemon=True).start()
+        hand = _idle.pop() if _idle else _Hand()
+        hand.take(self)
         self._stand()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """In a thread."""
         _here.turn = self
-        try:
-            self._context.copy().run(self._job)
-        finally:
-            self._for_the_loop.release()
+        self._context.copy().run(self._job)
+
+    def ended(self) -> None:
+        """In the thread, which has nothing to do any more."""
+        self._for_the_loop.release()
 
     def _stand(self) -> None:
         if not self._for_the_loop.acquire(timeout=60):
@@ -92,3 +98,37 @@ class _Turn:
         self._for_the_thread.acquire()
         assert self._answer is not None
         return self._answer.result()  # type: ignore[no-any-return]  # of the question
+
+
+class _Hand:
+    """A thread that takes one turn after the other."""
+
+    def __init__(self) -> None:
+        self._turn: _Turn
+        self._work = _taken()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def take(self, turn: _Turn) -> None:
+        """Run its job."""
+        self._turn = turn
+        self._work.release()
+
+    def _serve(self) -> None:
+        while True:
+            self._work.acquire()
+            turn = self._turn
+            try:
+                turn.run()
+            except BaseException:  # a fault of the engine: the thread stays for others
+                log.exception("internal error")
+            _idle.append(self)
+            turn.ended()
+
+
+_idle: list[_Hand] = []  # the loop stands while one is added
+
+
+def _taken() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cloacina_operator.core.packages import PollerState
 from cloacina_operator.core.runs import Execution
+from faults.pipe import End, pipe
 from faults.processes import CURRENT, Process
 
 from cloaca.errors import CloacaError
@@ -211,7 +211,7 @@ class Machine:
 
 
 class _WorkerProcess:
-    """The real worker at the other end of a socket."""
+    """The real worker at the other end of a connection."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -222,10 +222,8 @@ class _WorkerProcess:
     def kill(self) -> None:
         self._process.kill()
 
-    def ended(self, *ends: asyncio.StreamWriter | socket.socket | None) -> None:
-        for end in ends:
-            if end is not None:
-                end.close()
+    def ended(self, end: End) -> None:
+        end.close()
         self._ended.set()
 
     async def wait(self) -> str:
@@ -240,9 +238,9 @@ async def _worker(world: World, poller: Process, digest: str) -> _WorkerProcess:
     poller.check()
     process = Process("worker", poller)
     made = _WorkerProcess(process)
-    ours, theirs = socket.socketpair()
+    ours, theirs = pipe(world.loop)
     worker = _Worker(world.registries[digest].triggers)
-    made.reader, made.writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)
-    process.on_end(lambda: made.ended(made.writer, getattr(worker, "_writer", None), theirs))
-    process.spawn(worker.serve(theirs))
+    made.reader, made.writer = await asyncio.open_connection(sock=ours, limit=LONGEST_LINE)  # type: ignore[arg-type]  # to Loop an end is one
+    process.on_end(lambda: made.ended(theirs))
+    process.spawn(worker.serve(theirs))  # type: ignore[arg-type]  # as above
     return made

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from faults.backends import Backend
 from faults.clock import VirtualLoop
+from faults.pipe import End
 
 from cloaca.store import Store
 
@@ -84,7 +85,7 @@ class Opened:
     """
 
     def __init__(self, loop: Loop, backend: Backend, component: str) -> None:
-        self._loop = loop
+        self.loop = loop
         self._backend = backend
         self._component = component
         self._opening: asyncio.Task[Store] | None = None
@@ -93,7 +94,7 @@ class Opened:
     async def store(self) -> Store:
         """The store itself."""
         if self._opening is None:
-            self._opening = self._loop.outside(self._backend.open(self._component))
+            self._opening = self.loop.outside(self._backend.open(self._component))
         return await asyncio.shield(self._opening)
 
     async def call(self, work: Callable[[Store], Awaitable[T]]) -> T:
@@ -104,7 +105,7 @@ class Opened:
         async def sent() -> T:
             return await work(await self.store())
 
-        task = self._loop.outside(sent())
+        task = self.loop.outside(sent())
         self._sent.add(task)
         task.add_done_callback(self._sent.discard)
         return await asyncio.shield(task)
@@ -112,7 +113,7 @@ class Opened:
     def close(self) -> None:
         """The process is dead."""
         if self._opening is not None:
-            self._loop.outside(self._close(self._opening), waits=False)  # some give their connections time to end
+            self.loop.outside(self._close(self._opening), waits=False)  # some give their connections time to end
 
     async def _close(self, opening: asyncio.Task[Store]) -> None:
         await asyncio.wait({opening, *self._sent})
@@ -127,6 +128,13 @@ class Loop(VirtualLoop):
         super().__init__()
         self.set_task_factory(_in_its_process)
         self._outside: set[asyncio.Task[Any]] = set()
+
+    async def create_connection(self, protocol_factory: Any, *address: Any, sock: Any = None, **options: Any) -> Any:
+        if not isinstance(sock, End):
+            return await super().create_connection(protocol_factory, *address, sock=sock, **options)
+        protocol = protocol_factory()
+        sock.attach(protocol)
+        return sock, protocol
 
     def outside(self, work: Coroutine[Any, Any, T], *, waits: bool = True) -> asyncio.Task[T]:
         """Do ``work`` in no process, so that it comes to its end. ``waits``: for a server, while no time passes."""

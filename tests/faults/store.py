@@ -7,9 +7,8 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from faults.backends import Backend
 from faults.processes import CURRENT, Killed, Opened, Process
@@ -39,7 +38,7 @@ class Fault(str, Enum):
 
 
 WRITES = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.ANSWER_LOST, Fault.AWAY)
-READS = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.AWAY)
+READS = (Fault.CRASH_BEFORE, Fault.AWAY)  # after a read all is as it was before: to crash then is the same
 FAULTS: Mapping[str, tuple[Fault, ...]] = {
     "get": (*READS, Fault.STALE),
     "list": (*READS, Fault.STALE),
@@ -57,8 +56,7 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
 STALL = 4.0  # seconds after which a process that was taken for dead goes on
 
 
-@dataclass(frozen=True, order=True)
-class Point:
+class Point(NamedTuple):
     """One call of a scenario: the n-th of its kind by a component, from 1."""
 
     component: str
@@ -93,8 +91,8 @@ class Faults:
 
     def at(self, component: str, call: str, kind: str) -> Fault | None:
         """What happens at this call; None: nothing."""
-        self._counts[component, call, kind] += 1
-        point = Point(component, call, kind, self._counts[component, call, kind])
+        number = self._counts[component, call, kind] = self._counts[component, call, kind] + 1
+        point = Point(component, call, kind, number)
         self.passed.append(point)
         fault = self.planned.get(point)
         if fault is not None:
@@ -229,7 +227,7 @@ class FaultyStore:
     ) -> T:
         self._alive()
         fault = self._faults.at(self._component, call, kind)
-        await asyncio.sleep(self._chance.uniform(0.0005, 0.004))
+        await self._opened.loop.pause(self._chance.uniform(0.0005, 0.004))
         self._alive()
         if fault is Fault.CRASH_BEFORE:
             self._crash()
@@ -248,7 +246,7 @@ class FaultyStore:
             raise StoreUnavailable(f"injected: the {call} of a {kind} was applied, and its answer lost")
         if fault is Fault.STALE and stale is not None:
             answer = stale(answer)
-        await asyncio.sleep(self._chance.uniform(0.0005, 0.004))
+        await self._opened.loop.pause(self._chance.uniform(0.0005, 0.004))
         self._alive()
         return answer
 

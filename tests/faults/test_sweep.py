@@ -100,6 +100,20 @@ def test_a_case_goes_the_same_way_call_for_call_each_time(scenario: str, on: str
 
 
 @pytest.mark.parametrize("on", ["memory", "file"])
+@pytest.mark.parametrize(
+    "call", ["operator.get.CloacinaPackage#3", "poller.list.WorkflowRun#1", "run.get.WorkflowRun#2"]
+)
+def test_a_crash_after_a_read_is_the_crash_before_it(on: str, call: str) -> None:
+    point = Point.parse(call)
+    before, after = (
+        visit(Case(scenario="forbid", on=on, planned=((point, fault),)))
+        for fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)
+    )
+    assert (before.passed, before.seconds, before.broken) == (after.passed, after.seconds, after.broken)
+    assert [fault for _, fault in (*before.struck, *after.struck)] == [Fault.CRASH_BEFORE, Fault.CRASH_AFTER]
+
+
+@pytest.mark.parametrize("on", ["memory", "file"])
 def test_a_case_goes_the_same_way_in_another_process(on: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(scenario="update", seed=12, on=on, planned=(POLLER_DIES, STATUS_IS_LOST))
     monkeypatch.setenv("PYTHONHASHSEED", "7")  # the order of sets is another one there
