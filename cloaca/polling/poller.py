@@ -253,6 +253,7 @@ class Poller:
                 blocked = tick.blocked_tick(time=_now(), run=min(entry.active))
                 entry.unwritten.append(blocked)
                 self._observer.ticked(blocked, fires=0, duplicates=0)
+            if entry.unwritten:  # anew where a change of settings had it look again
                 entry.timer = self._loop.call_later(FLUSH_AFTER, self._still_blocked, entry)
             return
         self._observer.began(lateness)
