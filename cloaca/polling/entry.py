@@ -27,6 +27,7 @@ class Entry:
     timer: asyncio.TimerHandle | None = None
     polling: asyncio.Task[None] | None = None
     blocked: bool = False  # a poll came due while a run was active
+    ours: bool = False  # the store says that it is this poller which polls it
 
     @property
     def name(self) -> str:

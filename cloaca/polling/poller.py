@@ -19,7 +19,7 @@ from cloaca.polling.ledger import FiredKeys
 from cloaca.polling.messages import Ended, Fire
 from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.recorder import PATIENCE, Found, Recorder
-from cloaca.polling.submission import TriggerGone
+from cloaca.polling.submission import Replaced, TriggerGone
 from cloaca.polling.tick import fired_by
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, PollInterrupted, Publish, StartWorker, Workers
 from cloaca.resources.package import CloacinaPackage
@@ -65,6 +65,7 @@ class Poller:
         self._recorder = Recorder(store, package=package, namespace=namespace, observer=self._observer)
         self._entries: dict[str, Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
+        self._replaced: set[str] = set()  # uids of triggers that another poller polls since
         self._stopping = False
         self._loop = asyncio.get_event_loop()
 
@@ -165,7 +166,7 @@ class Poller:
                     self._recorder.defaults = package.spec.runs
 
     def _saw_trigger(self, trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> None:
-        if trigger.spec.package_ref.name != self._package:
+        if trigger.spec.package_ref.name != self._package or trigger.metadata.uid in self._replaced:
             return
         entry = self._entries.get(trigger.name)
         if entry is not None and entry.trigger.metadata.uid != trigger.metadata.uid:
@@ -179,11 +180,16 @@ class Poller:
             self._entries[trigger.name] = entry
             self._plan(entry, first=True)
             return
+        if entry.ours and tick.is_replaced(entry.status, trigger.status):
+            self._let_go(entry, Replaced(f"another poller polls {trigger.ref} now"))
+            return
         before, entry.trigger = entry.trigger, trigger
         if trigger.spec.schedule is not None:
             entry.status = trigger.status  # the operator fires it by the clock, and writes all of it
-        else:
+        elif entry.ours:
             entry.status = tick.poll_half(entry.status, trigger.status)
+        else:
+            entry.status = tick.taken_over(entry.status, trigger.status)
         if timing(before) != timing(trigger):
             self._plan(entry, first=True)
 
@@ -208,6 +214,14 @@ class Poller:
         entry = self._entries.pop(name, None)
         if entry is not None and entry.timer is not None:
             entry.timer.cancel()
+
+    def _let_go(self, entry: Entry, why: TriggerGone) -> None:
+        """Poll it no more."""
+        if isinstance(why, Replaced):
+            log.warning("%s", why)
+            self._replaced.add(entry.trigger.metadata.uid)
+        if self._entries.get(entry.name) is entry:
+            self._forget(entry.name)
 
     # --- keeping time
 
@@ -268,11 +282,11 @@ class Poller:
     async def _record(self, entry: Entry) -> None:
         try:
             await self._recorder.write(entry)
-        except TriggerGone:
-            self._forget(entry.name)
+        except TriggerGone as gone:
+            self._let_go(entry, gone)
         finally:
             entry.polling = None
-            if not entry.blocked:
+            if not entry.blocked and self._entries.get(entry.name) is entry:
                 self._plan(entry, blocked=True)
 
     def _unblock(self, entry: Entry) -> None:
@@ -327,8 +341,8 @@ class Poller:
                 )
                 observed(done)
                 await self._succeeded(entry, done, ended.state)
-        except TriggerGone:
-            self._forget(entry.name)
+        except TriggerGone as gone:
+            self._let_go(entry, gone)
         except CloacaError as refused:  # a fire that the store will never take, such as one over the limit
             await failed(str(refused))
         finally:
@@ -337,8 +351,9 @@ class Poller:
                 self._plan(entry)
 
     async def _call(self, entry: Entry, effective: EffectiveSettings, publish: Publish, found: Found) -> Ended:
-        """Call the function, once all that it fired before has its runs."""
+        """Call the function, once nobody else does and all that it fired before has its runs."""
         timeout = _seconds(effective.timeout)
+        await self._recorder.claim(entry)
         while True:
             if entry.status.pending is not None:
                 await self._recorder.finish(entry, entry.status.pending, found, again=True)

@@ -20,7 +20,7 @@ from cloaca.polling import tick
 from cloaca.polling.entry import Entry
 from cloaca.polling.messages import Fire
 from cloaca.polling.observe import PollObserver
-from cloaca.polling.submission import NamesTaken, TriggerGone, has_second_name, submit
+from cloaca.polling.submission import NamesTaken, Replaced, TriggerGone, has_second_name, submit
 from cloaca.polling.tick import fired_by
 from cloaca.resources.names import keyed_run_name
 from cloaca.resources.package import RunDefaults
@@ -95,8 +95,34 @@ class Recorder:
         now = datetime.now(timezone.utc)
         entry.status = tick.committed(entry.status, pending, now=now, submitted=made)
 
+    async def claim(self, entry: Entry) -> None:
+        """Have the trigger be polled by this poller alone, from what the one before it recorded last.
+
+        There may be one: the node of a pod that was given up may still run it. Raises TriggerGone.
+        """
+        if entry.ours:
+            return
+
+        async def claim() -> Trigger:
+            while True:
+                number = max(entry.status.poller, entry.trigger.status.poller) + 1
+                status = entry.status.model_copy(update={"poller": number})
+                seen = entry.trigger.model_copy(update={"status": tick.poll_half(status, entry.trigger.status)})
+                try:
+                    return await self._store.write_status(seen)
+                except NotFound:
+                    raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
+                except Conflict:
+                    entry.trigger = await self._fresh(entry)
+                    entry.status = tick.taken_over(entry.status, entry.trigger.status)
+
+        entry.trigger = await self._persistently(claim)
+        entry.status = entry.status.model_copy(update={"poller": entry.trigger.status.poller})
+        entry.ours = True
+
     async def write(self, entry: Entry) -> None:
-        """Record our half of the status. Raises TriggerGone."""
+        """Record our half of the status. Raises TriggerGone, and Replaced."""
+        await self.claim(entry)
         ticks, entry.unwritten = entry.unwritten, []
         entry.status = tick.with_ticks(entry.status, ticks)
         entry.written_at = asyncio.get_running_loop().time()
@@ -109,12 +135,17 @@ class Recorder:
                 except NotFound:
                     raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
                 except Conflict:
-                    fresh = await self._store.get(Trigger, entry.name, self._namespace)
-                    if fresh is None or fresh.metadata.uid != entry.trigger.metadata.uid:
-                        raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
-                    entry.trigger = fresh
+                    entry.trigger = await self._fresh(entry)
+                    if tick.is_replaced(entry.status, entry.trigger.status):
+                        raise Replaced(f"another poller polls {entry.trigger.ref} now") from None
 
         entry.trigger = await self._persistently(write)
+
+    async def _fresh(self, entry: Entry) -> Trigger:
+        fresh = await self._store.get(Trigger, entry.name, self._namespace)
+        if fresh is None or fresh.metadata.uid != entry.trigger.metadata.uid:
+            raise TriggerGone(f"{entry.trigger.ref} was deleted")
+        return fresh
 
     async def _new(self, entry: Entry, fires: tuple[Fire, ...], found: Found) -> tuple[Fire, ...]:
         """The fires without those that are known to have fired before, whose runs are added to the duplicates."""

@@ -22,6 +22,10 @@ class TriggerGone(CloacaError):
     """The Trigger was deleted while its function was called; its fires have nowhere to go, and nobody wants them."""
 
 
+class Replaced(TriggerGone):
+    """Another poller polls the Trigger now: what this one found counts no more than if it had died."""
+
+
 async def submit(
     store: Store, entry: Entry, pending: PendingTick, fire: FireIntent, defaults: RunDefaults
 ) -> tuple[str, bool]:

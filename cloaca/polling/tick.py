@@ -196,11 +196,23 @@ def poll_half(ours: TriggerStatus, theirs: TriggerStatus) -> TriggerStatus:
     return theirs.model_copy(update={name: getattr(ours, name) for name in _POLL_FIELDS})
 
 
+def taken_over(ours: TriggerStatus, theirs: TriggerStatus) -> TriggerStatus:
+    """What to go on from where another poller has recorded ``theirs`` since ``ours`` was read."""
+    kept = {"sequence": max(ours.sequence, theirs.sequence), "next_poll_time": ours.next_poll_time}
+    return theirs.model_copy(update=kept)
+
+
+def is_replaced(ours: TriggerStatus, theirs: TriggerStatus) -> bool:
+    """Whether ``theirs`` says that another poller polls it now. An answer that is old says nothing."""
+    return theirs.poller > ours.poller
+
+
 _POLL_FIELDS = (
     "last_poll_time",
     "last_fire_time",
     "next_poll_time",
     "last_run",
+    "poller",
     "sequence",
     "pending",
     "consecutive_errors",

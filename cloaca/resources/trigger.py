@@ -187,6 +187,8 @@ class TriggerStatus(Schema):
     """When it is to be called next; unset: not planned."""
     last_run: str | None = None
     """Name of the run that it made last."""
+    poller: int = 0
+    """Which poller polls it, counted from 1. One that finds a higher number here was replaced, and polls it no more."""
     sequence: int = 0
     """The last tick that fired; the next one is named after the number that follows."""
     pending: PendingTick | None = None

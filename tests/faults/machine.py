@@ -55,6 +55,7 @@ class Machine:
         self._owner = owner
         self._polling: dict[Ref, _Polling] = {}
         self._running: dict[Ref, _Running] = {}
+        self.lost: list[Process] = []  # pollers that were given up, and go on
 
     # --- packages
 
@@ -101,6 +102,7 @@ class Machine:
             CURRENT.reset(outside)
         self._polling[package.ref] = _Polling(package, digest, process, poller)
         process.on_end(lambda: self._poller_died(process, package, digest))
+        process.on_given_up(lambda: self._poller_given_up(process, package, digest))
         process.spawn(self._poll(process, poller))
 
     async def _poll(self, process: Process, poller: Poller) -> None:
@@ -117,6 +119,13 @@ class Machine:
 
         if self._owner is None:
             self._world.loop.call_later(RESTART, again)
+
+    def _poller_given_up(self, process: Process, package: CloacinaPackage, digest: str) -> None:
+        """Another one starts; the first goes on beside it, on a machine of which nobody hears."""
+        polling = self._polling.get(package.ref)
+        if polling is not None and polling.process is process and polling.ending is None:
+            self.lost.append(process)
+            self._start_poller(package, digest)
 
     async def stop_poller(self, package: Ref) -> None:
         polling = self._polling.get(package)

@@ -29,6 +29,7 @@ class Process:
         self.name = name
         self.parent = parent
         self.alive = True
+        self.given_up = False  # somebody else does its work
         self.tasks: set[asyncio.Task[Any]] = set()
         self.opened: Opened | None = None  # its store; None: it has none (yet)
         self._children: list[Process] = []
@@ -67,6 +68,7 @@ class Process:
 
     def give_up(self) -> None:
         """Have whoever looks after it believe that it is dead: its machine was not heard of for long."""
+        self.given_up = True
         outside = copy_context()
         outside.run(CURRENT.set, None)
         for call in self._on_given_up:

@@ -32,6 +32,7 @@ class Made:
     run: WorkflowRun
     phase: RunPhase = RunPhase.PENDING
     begun: bool = False  # a task of it has started
+    collected: bool = False  # it was deleted
     durable: set[str] = field(default_factory=set)  # tasks whose completion is recorded
     starts: list[str] = field(default_factory=list)
 
@@ -56,6 +57,7 @@ class Record:
         self._known: dict[Ref, Any] = {}  # objects as last written
         self._before: dict[Ref, tuple[float, Any]] = {}
         self._last: Ref | None = None
+        self.stalled = 0  # processes that were taken for dead and are about to go on
 
     # --- the store
 
@@ -64,6 +66,8 @@ class Record:
         before = self._known.get(ref)
         if after is None:
             self._known.pop(ref, None)
+            if isinstance(before, WorkflowRun):
+                self.made[before.metadata.uid].collected = True
         elif before is not None and int(before.metadata.resource_version) >= int(after.metadata.resource_version):
             return False  # nothing was to be written, or a later one was heard of first
         else:
@@ -153,6 +157,11 @@ class Record:
             if of_it and other.begun and not other.phase.finished:
                 self.broken.append(f"runs {run.name} and {other.run.name} overlap")
 
+    def _came_late(self, fire: str, runs: list[Made]) -> bool:
+        """Whether a poller that was given up and then stood still made a run anew that had ended and was collected."""
+        again = all(made.run.name == runs[0].run.name and made.collected for made in runs[:-1])
+        return again and any(said.poller.given_up for said in self.said if said.fire == fire)
+
     # --- the end
 
     def settle(self, *, gone: bool) -> list[str]:
@@ -169,13 +178,17 @@ class Record:
             if len(ran) > 1:
                 broken.append(f"key {key} gave {len(ran)} runs: {', '.join(ran)}")
         for fire, runs in by_fire.items():
-            if len(runs) > 1 and runs[0].run.spec.key is None:
+            if len(runs) > 1 and runs[0].run.spec.key is None and not self._came_late(fire, runs):
                 broken.append(f"fire {fire} gave {len(runs)} runs: {', '.join(made.run.name for made in runs)}")
-        said = {said.fire: said for said in self.said}
-        for fire, last in said.items():
-            lost_rightly = not last.poller.alive and last.last and last.key is None
+        said: dict[str, list[Said]] = defaultdict(list)
+        for one in self.said:
+            said[one.fire].append(one)
+        for fire, ones in said.items():
+            last = ones[-1]
+            dead = not last.poller.alive or last.poller.given_up
+            lost_rightly = dead and last.last and last.key is None
             if fire not in by_fire and not lost_rightly and not gone:
                 broken.append(f"fire {fire} was lost")
-            if fire in by_fire and by_fire[fire][0].run.spec.context != last.context:
+            if fire in by_fire and all(by_fire[fire][0].run.spec.context != one.context for one in ones):
                 broken.append(f"fire {fire} fired {last.context}, its run has {by_fire[fire][0].run.spec.context}")
         return broken

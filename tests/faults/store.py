@@ -69,8 +69,9 @@ class Point(NamedTuple):
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What can happen here. Only the process of a run has somebody who takes its place."""
-        return FAULTS[self.call] + ((Fault.GIVEN_UP,) if self.component == "run" else ())
+        """What can happen here. Only a run and a poller have somebody who takes their place while they live."""
+        asks = self.call not in ("follow", "change")
+        return FAULTS[self.call] + ((Fault.GIVEN_UP,) if asks and self.component in ("run", "poller") else ())
 
     @classmethod
     def parse(cls, text: str) -> Point:
@@ -233,7 +234,11 @@ class FaultyStore:
             self._crash()
         if fault is Fault.GIVEN_UP:
             self._process.give_up()
-            await asyncio.sleep(STALL)
+            self._record.stalled += 1
+            try:
+                await asyncio.sleep(STALL)
+            finally:
+                self._record.stalled -= 1
             self._alive()
         if fault is Fault.AWAY:
             raise StoreUnavailable(f"injected: the {call} of a {kind} failed")

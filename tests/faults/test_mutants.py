@@ -136,6 +136,11 @@ def ledger_not_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ledgers, "enter", enter)
 
 
+def replaced_poller_goes_on(patch: pytest.MonkeyPatch) -> None:
+    """A poller that was taken for dead polls beside the one that took its place."""
+    patch.setattr(tick, "is_replaced", lambda *_: False)
+
+
 MUTANTS: tuple[tuple[Mutate, str], ...] = (
     (no_intent, "state"),
     (fire_id_ignored, "unkeyed"),
@@ -150,6 +155,7 @@ MUTANTS: tuple[tuple[Mutate, str], ...] = (
     (fence_skipped, "unkeyed"),
     (clock_never_set_back, "clock-schedule"),
     (ledger_not_kept, "history"),
+    (replaced_poller_goes_on, "state"),
 )
 STRIKES = (Fault.CRASH_AFTER, Fault.ANSWER_LOST, Fault.AWAY, Fault.GIVEN_UP)
 PLACES = (

@@ -123,6 +123,17 @@ def test_a_case_goes_the_same_way_in_another_process(on: str, monkeypatch: pytes
     assert (here.passed, here.seconds, here.struck) == (there.passed, there.seconds, there.struck)
 
 
+@pytest.mark.parametrize("on", ["memory", "file"])
+@pytest.mark.parametrize("scenario", ["state", "generator-state", "unkeyed"])
+def test_a_poller_that_was_taken_for_dead_and_lives_stops_once_another_one_polls(scenario: str, on: str) -> None:
+    calls = ("get.Trigger#1", "write_status.Trigger#1", "write_status.Trigger#2", "create.WorkflowRun#2")
+    places = [Point.parse(f"poller.{call}") for call in calls]
+    cases = [Case(scenario=scenario, on=on, planned=((place, Fault.GIVEN_UP),)) for place in places]
+    outcomes = list(sweep(cases))
+    assert [outcome.broken for outcome in outcomes] == [[]] * 4
+    assert [outcome.struck for outcome in outcomes] == [[(place, Fault.GIVEN_UP)] for place in places]
+
+
 def test_who_stops_early_has_visited_the_same_part_of_each_group() -> None:
     many = [Case(scenario="keyed", seed=seed) for seed in range(100)]
     few = [Case(scenario="state", seed=seed) for seed in range(10)]

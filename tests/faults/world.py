@@ -30,7 +30,7 @@ from faults.store import KINDS, Fault, Faults, FaultyStore, Point
 import cloaca
 from cloaca.authoring.registry import Registry, collecting
 from cloaca.packages.archive import Limits
-from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, Trigger, TriggerSpec, WorkflowRun
+from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, RunPhase, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.package import PackageSource, PackageSpec, RunDefaults
 from cloaca.resources.trigger import PackageReference
 
@@ -150,7 +150,7 @@ class World:
         self.versions: dict[str, str] = {}
         self.calls = 0
         self.called_at: list[float] = []
-        self.runs_kept = 0  # in the store
+        self.runs_kept = 0  # in the store, without those that only repeated one
         self.over = False  # somebody says so
         self.inbox = ["a", "b", "c"]
         self._scenario = scenario
@@ -218,9 +218,11 @@ class World:
         await self._collect_garbage()
         if self._process is None or not self._process.alive or self.loop.time() - self._started < 5.0:
             return False  # an operator that has just started looks at everything first
+        if self.record.stalled:
+            return False
         runs = await self._real.list(WorkflowRun)
         triggers = await self._real.list(Trigger)
-        self.runs_kept = len(runs)
+        self.runs_kept = sum(run.status.phase is not RunPhase.DEDUPLICATED for run in runs)
         if self._scenario.gone:
             return self._scenario.done(self) and not runs and not triggers and not self.machine.alive()
         return (
@@ -257,6 +259,8 @@ class World:
             polling.process.kill()
         for running in self.machine._running.values():
             running.process.kill()
+        for poller in self.machine.lost:
+            poller.kill()
         self._person.kill()
         self._judge.close()
 
