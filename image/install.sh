@@ -22,6 +22,8 @@ compiled() {
 }
 finish() {
   find "$prefix" \( -name 'tests' -o -name 'direct_url.json' -o -name 'uv_cache.json' \) -path '*-packages/*' -prune -exec rm -rf {} +
+  # What tells when and from where it was installed goes from the lists of files too, so that two images are the same.
+  find "$prefix" -name RECORD -path '*.dist-info/*' -exec sed -i '/\.dist-info\/\(direct_url\|uv_cache\)\.json,/d' {} +
   rm -f "$prefix/.lock" "$prefix/.gitignore" "$prefix/CACHEDIR.TAG"
 }
 

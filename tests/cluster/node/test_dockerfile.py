@@ -93,5 +93,6 @@ def test_nothing_that_builds_is_left_in_it(built: Docker) -> None:
     named = "-name uv -o -name .cache -o -name *.whl -o -name wheels -o -path /source"
     newer = ("-newer", "/etc/machine-id")  # than the base, whose ensurepip has wheels of its own
     assert within(built, "find", "/", "-xdev", "(", *named.split(), ")", *newer, user=root) == ""
+    assert within(built, "sh", "-c", "grep -rl uv_cache.json /opt/cloacina/lib || true") == ""  # it has a time in it
     writable = ("!", "-type", "l", "-perm", "/022")
     assert within(built, "find", "/opt", "-xdev", *writable, user=root) == ""
