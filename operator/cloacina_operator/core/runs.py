@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, Trigger, WorkflowRun
-from cloaca.resources.conditions import RunCondition, RunReason, set_condition
+from cloaca.resources.conditions import RunCondition, RunReason, find, set_condition
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.plan import Action, CancelRun, CollectRuns, Plan, StartRun, StopRun
 
@@ -135,13 +135,12 @@ def deduplicated(observed: ObservedRun) -> RunPlan | None:
 def process_died(observed: ObservedRun) -> RunPlan | None:
     """Its process ended without a word: count that, and close the run where it was the last attempt."""
     execution, status = observed.execution, observed.run.status
-    if execution is None or execution.ended_at is None:
+    if execution is None or execution.ended_at is None or execution.attempt < status.attempt:
         return None
-    recorded = status.attempt == execution.attempt and status.phase is RunPhase.PENDING
-    if recorded or execution.attempt < status.attempt:
-        return None
+    if status.attempt == execution.attempt and status.phase is RunPhase.PENDING:
+        return _told_why(observed, execution)
     failures = status.failures + (0 if execution.interrupted else 1)
-    message = f"the process of attempt {execution.attempt} ended with {execution.how}"
+    message = _end_of(execution)
     died = status.model_copy(update={"attempt": execution.attempt, "failures": failures, "message": message})
     if observed.run.spec.cancel:
         return _closed(observed, died, RunPhase.CANCELLED, RunReason.CANCELLED, "cancelled")
@@ -154,6 +153,26 @@ def process_died(observed: ObservedRun) -> RunPlan | None:
         status=_conditions(observed, _unstarted(died), started=False, reason=reason, message=message),
         requeue_after=timedelta(0),
     )
+
+
+def _told_why(observed: ObservedRun, execution: Execution) -> RunPlan | None:
+    """Its end is recorded. Where its process did that when it was asked to stop, it could not know what for."""
+    status = observed.run.status
+    started = find(status.conditions, RunCondition.STARTED)
+    if not execution.interrupted or not execution.reason or started is None or started.reason != RunReason.RETRYING:
+        return None
+    message = _end_of(execution)
+    told = status.model_copy(update={"message": message})
+    return Plan(
+        status=_conditions(observed, told, started=False, reason=execution.reason, message=message),
+        requeue_after=timedelta(0),
+    )
+
+
+def _end_of(execution: Execution) -> str:
+    if execution.interrupted and execution.reason:
+        return f"attempt {execution.attempt} was stopped: {execution.how}; that is no failure, the next one resumes"
+    return f"the process of attempt {execution.attempt} ended with {execution.how}"
 
 
 def cancelled(observed: ObservedRun) -> RunPlan | None:

@@ -115,12 +115,13 @@ def _ended_execution(attempt: int, pod: Object, seen_at: datetime) -> Execution:
     code = terminated.get("exitCode")
     at = _time(terminated.get("finishedAt")) or seen_at
     trouble = _of_ended(pod)
-    interrupted = code in (INTERRUPTED, LOST)
+    taken = _taken_away(pod.get("status", {}))
+    interrupted = taken or code in (INTERRUPTED, LOST)
     return Execution(
         attempt=attempt,
         ended_at=at,
         how=trouble.message,
-        reason="" if interrupted or code == 0 else trouble.reason,
+        reason="" if code == 0 or (interrupted and not taken) else trouble.reason,
         interrupted=interrupted,
     )
 
@@ -176,6 +177,14 @@ def _ended(terminated: Object) -> str:
     how = f"signal {signal}" if signal else f"exit code {terminated.get('exitCode')}"
     said = str(terminated.get("message") or "").strip()[-_TAIL:]
     return f"{how}: {said}" if said else how
+
+
+def _taken_away(status: Object) -> bool:
+    """Whether the cluster took the pod away for reasons of its own: a drain, a preemption, a node that is shut down.
+
+    A node that runs out of something takes away who uses more of it than they asked for: that is the pod's own doing.
+    """
+    return bool(_disrupted(status)) and status.get("reason") != "Evicted"
 
 
 def _disrupted(status: Object) -> str:

@@ -115,6 +115,15 @@ def refusal(message: str, at: str = "2026-03-28T08:59:00Z") -> dict[str, Any]:
     return {"metadata": {"name": "e"}, "reason": "FailedCreate", "message": message, "lastTimestamp": at}
 
 
+DRAINED = Execution(
+    attempt=2,
+    ended_at=ENDED,
+    how="pod 'r-1-x7k2p' was evicted: Eviction API: evicting",
+    reason="Evicted",
+    interrupted=True,
+)
+
+
 @pytest.mark.parametrize(
     ("pods", "refusals", "expected"),
     [
@@ -182,10 +191,40 @@ def refusal(message: str, at: str = "2026-03-28T08:59:00Z") -> dict[str, Any]:
                 )
             ],
             [],
+            DRAINED,
+            id="drained, and killed after its grace",
+        ),
+        pytest.param(
+            [
+                pod(
+                    "Failed",
+                    main=terminated(75),
+                    conditions=[
+                        {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"},
+                    ],
+                )
+            ],
+            [],
+            DRAINED,
+            id="drained, and stopped in time",
+        ),
+        pytest.param(
+            [
+                pod(
+                    "Failed",
+                    reason="Evicted",
+                    message="The node was low on resource: memory.",
+                    conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}],
+                )
+            ],
+            [],
             Execution(
-                attempt=2, ended_at=ENDED, how="pod 'r-1-x7k2p' was evicted: Eviction API: evicting", reason="Evicted"
+                attempt=2,
+                ended_at=NOW,
+                how="pod 'r-1-x7k2p' was evicted: The node was low on resource: memory.",
+                reason="Evicted",
             ),
-            id="drained",
+            id="evicted since it used too much: a failure",
         ),
     ],
 )

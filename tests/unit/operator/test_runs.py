@@ -9,7 +9,9 @@ import pytest
 from cloacina_operator.core.plan import StartRun
 from cloacina_operator.core.runs import LONGEST_BACKOFF, Execution, ObservedRun, plan
 
-from cloaca.resources import ObjectMeta, RunPhase, RunSpec, TaskPhase, WorkflowRun
+from cloaca.resources import ConditionStatus, ObjectMeta, RunPhase, RunSpec, TaskPhase, WorkflowRun
+from cloaca.resources.conditions import find
+from cloaca.resources.meta import Condition
 from cloaca.resources.run import RunStatus, TaskStatus
 from cloaca.resources.trigger import PackageReference
 
@@ -58,3 +60,37 @@ def test_a_run_that_waits_without_a_process_is_pending_whatever_was_recorded_las
     assert decided.status.phase is RunPhase.PENDING
     assert [task.phase for task in decided.status.tasks] == [TaskPhase.COMPLETED, TaskPhase.PENDING]
     assert decided.actions == ()
+
+
+EVICTED = Execution(
+    attempt=1, ended_at=NOW, how="pod 'run-x7k2p' was evicted: drained", reason="Evicted", interrupted=True
+)
+WHY = "attempt 1 was stopped: pod 'run-x7k2p' was evicted: drained; that is no failure, the next one resumes"
+
+
+def started(reason: str) -> dict[str, Any]:
+    said = Condition(
+        type="Started", status=ConditionStatus.FALSE, reason=reason, message="…", last_transition_time=NOW - HOUR
+    )
+    return {"conditions": (said,)}
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param({"phase": RunPhase.RUNNING}, id="it was killed"),
+        pytest.param({"phase": RunPhase.PENDING, **started("Retrying")}, id="it stopped in time, and did not know why"),
+    ],
+)
+def test_a_run_whose_pod_is_taken_away_says_so_and_has_not_failed(phase: dict[str, Any]) -> None:
+    decided = look(status={"attempt": 1, **phase}, execution=EVICTED)
+    condition = find(decided.status.conditions, "Started")
+    assert condition is not None
+    assert (condition.reason, condition.message, decided.status.message) == ("Evicted", WHY, WHY)
+    assert (decided.status.phase, decided.status.failures, decided.actions) == (RunPhase.PENDING, 0, ())
+
+
+@pytest.mark.parametrize("reason", ["Evicted", "WaitingForSlot"])
+def test_why_a_run_was_stopped_is_said_once(reason: str) -> None:
+    decided = look(status={"attempt": 1, "phase": RunPhase.PENDING, **started(reason)}, execution=EVICTED)
+    assert [type(action) for action in decided.actions] == [StartRun]
