@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -106,3 +107,16 @@ async def proxied(kubeconfig: Path, folder: Path) -> AsyncIterator[tuple[Proxy, 
     finally:
         await close_door(server)
         await proxy.close()
+
+
+async def serve(host: str, port: int, address: str) -> None:
+    """Say at which port of ``address`` we listen, and silence whenever a line with ``idle`` comes, until none does."""
+    proxy = Proxy(host, port)
+    server = await asyncio.start_server(proxy.accept, address, 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        print(proxy.silence(float(line)), flush=True)
+
+
+if __name__ == "__main__":  # in another network namespace than that of the tests
+    asyncio.run(serve(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -1,7 +1,7 @@
 """The package of the story: files in an inbox fire runs by key, and each run writes down what it does.
 
 Its data is a volume: ``inbox/NAME`` fires, ``hold/NAME`` keeps the run of NAME in its second task, ``effects`` has one
-line for each thing that was done. The version of the package is in ``VERSION``.
+line for each thing that was done, which is printed, too. The version of the package is in ``VERSION``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ DATA = pathlib.Path("/data")
 def note(what):
     with open(DATA / "effects", "a") as file:  # one write: lines of several pods do not mix
         file.write(f"{{what}} {{VERSION}}\\n")
+    print(what, VERSION)
 
 with cloaca.WorkflowBuilder("orders") as builder:
     @cloaca.task(id="first", retry_attempts=0)

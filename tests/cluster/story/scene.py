@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -185,7 +186,50 @@ class Scene:
         """Until it was done ``count`` times."""
         self.until(f"{what} of {file}", lambda: self.effects(file).count(what) >= count)
 
+    # --- what there is to read
+
+    @contextmanager
+    def cloaca(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Our command line, at work on the namespace of packages."""
+        program = str(Path(sys.executable).with_name("cloaca"))
+        command = [*self.plane.within, program, "--kubernetes", *words, "-n", NAMESPACE]
+        environment = {**os.environ, "KUBECONFIG": str(self.plane.kubeconfig)}
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        ) as it:
+            try:
+                yield it
+            finally:
+                it.kill()
+
+    def conditions(self, thing: str) -> dict[str, Any]:
+        """Type → condition of an object."""
+        said = self.get(thing).get("status", {}).get("conditions", ())
+        return {condition["type"]: condition for condition in said}
+
+    def waits_for_a_node(self, thing: str, condition: str) -> str:
+        """What an object says while no node takes its pod; empty: it does not say so."""
+        said = self.conditions(thing)[condition]
+        return str(said["message"]) if said["reason"] == "Unschedulable" else ""
+
+    def events(self, name: str, reason: str, namespace: str = NAMESPACE) -> list[str]:
+        """What was told of an object with that reason."""
+        chosen = f"--field-selector=involvedObject.name={name},reason={reason}"
+        found = json.loads(self.plane.kubectl("get", "events", "-n", namespace, chosen, "-o", "json"))["items"]
+        return [event["message"] for event in found]
+
     # --- trouble
+
+    @contextmanager
+    def drained(self, selector: str) -> Iterator[None]:
+        """The node has let go of the pods that a selector names, and takes none, for the block."""
+        node = self.get("pod/desk")["spec"]["nodeName"]
+        try:
+            self.plane.kubectl("drain", node, f"--pod-selector={selector}", "--delete-emptydir-data",
+                               "--ignore-daemonsets", "--timeout=100s")  # fmt: skip
+            yield
+        finally:
+            self.plane.kubectl("uncordon", node)
 
     def stop_operator(self) -> None:
         """No operator any more."""

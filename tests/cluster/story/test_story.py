@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster.story import orders
-from cluster.story.scene import ROOT, Scene
+from cluster.story.scene import PATIENCE, ROOT, Scene
 from cluster.story.stage import DATA
 
 from cloaca.packages.build import build_package
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process
 GOLDEN = Path(__file__).with_name("golden")
 TIMES = ("AGE", "LAST FIRE", "STARTED", "FINISHED")
 TIME = "TIME"
+GONE = 30.0  # seconds in which all of a deleted package is gone: a promise, whatever $CLOACINA_PATIENCE says
 
 
 def test_the_tutorial_from_its_package_to_a_run(story: Scene, tmp_path: Path) -> None:
@@ -76,6 +77,28 @@ def test_an_upgrade_leaves_a_run_in_flight_alone(orders_package: Scene) -> None:
     assert story.runs() == {"early": "Completed", "late": "Completed"}
 
 
+def test_what_a_run_printed_is_read_while_it_runs_and_afterwards(orders_package: Scene) -> None:
+    story = orders_package
+    story.bring("one", held=True)
+    story.await_effect("one", "begun 1.0.0")
+    name, printed = story.run_of("one"), ["first one 1.0.0\n", "begun one 1.0.0\n", "ended one 1.0.0\n"]
+
+    with story.cloaca("logs", name, "--follow") as following:
+        assert following.stdout is not None
+        assert [following.stdout.readline() for _ in printed[:2]] == printed[:2]
+        story.release("one")
+        rest, remarks = following.communicate(timeout=PATIENCE)
+    assert (following.returncode, rest, remarks) == (0, printed[2], "")
+
+    story.await_run(name)
+    for words, lines in ((["logs", name], printed), (["logs", name, "--tail=1"], printed[2:])):
+        with story.cloaca(*words) as reading:
+            assert reading.communicate(timeout=PATIENCE) == ("".join(lines), "")
+    with story.cloaca("logs", "package/orders") as reading:
+        said, remarks = reading.communicate(timeout=PATIENCE)
+    assert (reading.returncode, remarks) == (0, ""), said
+
+
 @pytest.mark.parametrize("operator", [pytest.param("up", marks=pytest.mark.long), "down"])
 def test_a_deleted_package_is_gone_with_all_it_had(orders_package: Scene, operator: str) -> None:
     story = orders_package
@@ -87,7 +110,7 @@ def test_a_deleted_package_is_gone_with_all_it_had(orders_package: Scene, operat
         story.stop_operator()
     try:
         story.kubectl("delete", "cpkg/orders", "--wait=false")
-        story.until("all of it to go", lambda: not story.left_of("orders"))
+        story.until("all of it to go", lambda: not story.left_of("orders"), patience=GONE)
     finally:
         if operator == "down":
             story.start_operator()

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process
 
 
 def ready(story: Scene, package: str) -> dict[str, Any]:
-    conditions = story.get(f"cpkg/{package}").get("status", {}).get("conditions", ())
-    return {condition["type"]: condition for condition in conditions}.get("Ready", {})
+    found: dict[str, Any] = story.conditions(f"cpkg/{package}").get("Ready", {})
+    return found
 
 
 def with_main(**container: Any) -> dict[str, Any]:
