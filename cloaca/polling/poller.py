@@ -65,7 +65,7 @@ class Poller:
         self._recorder = Recorder(store, package=package, namespace=namespace, observer=self._observer)
         self._entries: dict[str, Entry] = {}
         self._foreign: set[str] = set()  # runs that are none of ours
-        self._replaced: set[str] = set()  # uids of triggers that another poller polls since
+        self._replaced: dict[str, float] = {}  # uids of triggers that another poller polls; when they were last written
         self._stopping = False
         self._loop = asyncio.get_event_loop()
 
@@ -154,6 +154,8 @@ class Poller:
                 trigger = await self._store.get(Trigger, ref.name, ref.namespace)
                 if trigger is None:
                     self._forget(ref.name)
+                elif trigger.metadata.uid in self._replaced:
+                    self._replaced[trigger.metadata.uid] = self._loop.time()
                 elif trigger.name in self._entries:
                     self._saw_trigger(trigger, ())
                 elif trigger.spec.package_ref.name == self._package:
@@ -166,7 +168,7 @@ class Poller:
                     self._recorder.defaults = package.spec.runs
 
     def _saw_trigger(self, trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> None:
-        if trigger.spec.package_ref.name != self._package or trigger.metadata.uid in self._replaced:
+        if trigger.spec.package_ref.name != self._package or not self._is_left_to_us(trigger):
             return
         entry = self._entries.get(trigger.name)
         if entry is not None and entry.trigger.metadata.uid != trigger.metadata.uid:
@@ -215,11 +217,23 @@ class Poller:
         if entry is not None and entry.timer is not None:
             entry.timer.cancel()
 
+    def _is_left_to_us(self, trigger: Trigger) -> bool:
+        """Whether no other poller polls it, or the one that did has not been heard of for so long that it is gone."""
+        written, effective = self._replaced.get(trigger.metadata.uid), trigger.status.effective
+        if written is None:
+            return True
+        if effective is None or effective.digest != self._digest:
+            return False
+        if self._loop.time() - written < max(2 * FLUSH_AFTER, 2 * _seconds(effective.poll_interval)):
+            return False
+        del self._replaced[trigger.metadata.uid]
+        return True
+
     def _let_go(self, entry: Entry, why: TriggerGone) -> None:
         """Poll it no more."""
         if isinstance(why, Replaced):
             log.warning("%s", why)
-            self._replaced.add(entry.trigger.metadata.uid)
+            self._replaced[entry.trigger.metadata.uid] = self._loop.time()
         if self._entries.get(entry.name) is entry:
             self._forget(entry.name)
 
@@ -261,6 +275,9 @@ class Poller:
         effective = self._pollable(entry)
         if effective is None or self._entries.get(entry.name) is not entry:
             return
+        if not entry.ours:
+            entry.polling = self._loop.create_task(self._claim(entry))
+            return
         if effective.concurrency_policy is ConcurrencyPolicy.FORBID and entry.active:
             if not entry.blocked:
                 entry.blocked = True
@@ -272,6 +289,20 @@ class Poller:
             return
         self._observer.began(lateness)
         entry.polling = self._loop.create_task(self._poll(entry, effective))
+
+    async def _claim(self, entry: Entry) -> None:
+        """See to it that nobody else polls it; then look anew, since that may have taken its time."""
+        try:
+            await self._recorder.claim(entry)
+        except TriggerGone as gone:
+            self._let_go(entry, gone)
+        except CloacaError as refused:
+            log.warning("trigger %s cannot be polled: %s", entry.name, refused)
+            await asyncio.sleep(PATIENCE[-1])
+        finally:
+            entry.polling = None
+            if self._entries.get(entry.name) is entry:
+                self._plan(entry, first=True)
 
     def _still_blocked(self, entry: Entry) -> None:
         """It has been for so long that whoever asks why it does not fire should read it."""
@@ -351,9 +382,8 @@ class Poller:
                 self._plan(entry)
 
     async def _call(self, entry: Entry, effective: EffectiveSettings, publish: Publish, found: Found) -> Ended:
-        """Call the function, once nobody else does and all that it fired before has its runs."""
+        """Call the function, once all that it fired before has its runs."""
         timeout = _seconds(effective.timeout)
-        await self._recorder.claim(entry)
         while True:
             if entry.status.pending is not None:
                 await self._recorder.finish(entry, entry.status.pending, found, again=True)

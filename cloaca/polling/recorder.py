@@ -96,33 +96,30 @@ class Recorder:
         entry.status = tick.committed(entry.status, pending, now=now, submitted=made)
 
     async def claim(self, entry: Entry) -> None:
-        """Have the trigger be polled by this poller alone, from what the one before it recorded last.
+        """Have the trigger be polled by this poller alone, unless something was recorded since it was read: then go on
+        from that, and look anew whether to.
 
-        There may be one: the node of a pod that was given up may still run it. Raises TriggerGone.
+        There may be another one: the node of a pod that was given up may still run it. Raises TriggerGone.
         """
-        if entry.ours:
-            return
 
-        async def claim() -> Trigger:
-            while True:
-                number = max(entry.status.poller, entry.trigger.status.poller) + 1
-                status = entry.status.model_copy(update={"poller": number})
-                seen = entry.trigger.model_copy(update={"status": tick.poll_half(status, entry.trigger.status)})
-                try:
-                    return await self._store.write_status(seen)
-                except NotFound:
-                    raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
-                except Conflict:
-                    entry.trigger = await self._fresh(entry)
-                    entry.status = tick.taken_over(entry.status, entry.trigger.status)
+        async def claim() -> bool:
+            claimed = entry.status.model_copy(update={"poller": entry.trigger.status.poller + 1})
+            seen = entry.trigger.model_copy(update={"status": tick.poll_half(claimed, entry.trigger.status)})
+            try:
+                entry.trigger = await self._store.write_status(seen)
+            except NotFound:
+                raise TriggerGone(f"{entry.trigger.ref} was deleted") from None
+            except Conflict:
+                entry.trigger = await self._fresh(entry)
+                entry.status = tick.taken_over(entry.status, entry.trigger.status)
+                return False
+            entry.status = claimed
+            return True
 
-        entry.trigger = await self._persistently(claim)
-        entry.status = entry.status.model_copy(update={"poller": entry.trigger.status.poller})
-        entry.ours = True
+        entry.ours = await self._persistently(claim)
 
     async def write(self, entry: Entry) -> None:
-        """Record our half of the status. Raises TriggerGone, and Replaced."""
-        await self.claim(entry)
+        """Record our half of the status, of a trigger that was claimed. Raises TriggerGone."""
         ticks, entry.unwritten = entry.unwritten, []
         entry.status = tick.with_ticks(entry.status, ticks)
         entry.written_at = asyncio.get_running_loop().time()

@@ -56,6 +56,7 @@ async def watch(state):
     state.set("n", number + 2)
     return [W.fire(f"n-{number}", VERSION), W.fire(f"n-{number + 1}", VERSION)]
 """
+_SLOW_STATE = _STATE.replace("    W.call()\n", "    W.call()\n    await asyncio.sleep(1.7)\n")
 _NEVER = """
 async def watch():
     raise RuntimeError("a trigger with a schedule is never called")
@@ -274,6 +275,7 @@ SCENARIOS = {
             "cancel", _UNKEYED, tasks=_LONG, concurrent=False, people=_cancel, done=_called_often, check=_cancelled
         ),
         _scenario("update", _STATE, tasks=_LONG, people=_update, done=_six),
+        _scenario("update-slow", _SLOW_STATE, tasks="import asyncio\n" + _LONG, people=_update, done=_six),
         _scenario(
             "delete",
             _KEYED,

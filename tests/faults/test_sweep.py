@@ -134,6 +134,16 @@ def test_a_poller_that_was_taken_for_dead_and_lives_stops_once_another_one_polls
     assert [outcome.struck for outcome in outcomes] == [[(place, Fault.GIVEN_UP)] for place in places]
 
 
+@pytest.mark.parametrize("scenario", ["state", "unkeyed"])
+def test_a_poller_that_was_replaced_takes_its_trigger_back_once_the_other_one_is_gone(scenario: str) -> None:
+    late, gone = Point.parse("poller.write_status.Trigger#1"), Point.parse("poller.write_status.Trigger#7")
+    case = Case(scenario=scenario, planned=((late, Fault.GIVEN_UP), (gone, Fault.CRASH_AFTER)))
+    outcome = visit(case)
+    assert outcome.broken == []
+    assert outcome.struck == [(late, Fault.GIVEN_UP), (gone, Fault.CRASH_AFTER)]
+    assert outcome.seconds > 300.0  # it was the one that had been replaced which went on
+
+
 def test_who_stops_early_has_visited_the_same_part_of_each_group() -> None:
     many = [Case(scenario="keyed", seed=seed) for seed in range(100)]
     few = [Case(scenario="state", seed=seed) for seed in range(10)]
