@@ -134,6 +134,17 @@ def test_a_poller_that_was_taken_for_dead_and_lives_stops_once_another_one_polls
     assert [outcome.struck for outcome in outcomes] == [[(place, Fault.GIVEN_UP)] for place in places]
 
 
+@pytest.mark.parametrize("change", ["Trigger#6", "WorkflowRun#4", "Trigger#7"])
+def test_a_package_that_went_while_nobody_followed_and_is_still_found_keeps_no_poller(change: str) -> None:
+    drops = Point.parse(f"operator.change.{change}")
+    unbroken(
+        [
+            Case(scenario="delete", together=True, planned=((drops, Fault.DROPS), (found, Fault.STALE)))
+            for found in (Point.parse(f"operator.get.CloacinaPackage#{number}") for number in range(18, 23))
+        ]
+    )
+
+
 @pytest.mark.parametrize("scenario", ["state", "unkeyed"])
 def test_a_poller_that_was_replaced_takes_its_trigger_back_once_the_other_one_is_gone(scenario: str) -> None:
     late, gone = Point.parse("poller.write_status.Trigger#1"), Point.parse("poller.write_status.Trigger#7")

@@ -61,7 +61,8 @@ class Index:
         before = {**dict.fromkeys(self._packages), **dict.fromkeys(self._triggers), **dict.fromkeys(self._runs)}
         self._runs = {run.ref: _unfinished(run) for run in runs if not run.status.phase.finished}
         self._triggers = {trigger.ref: trigger for trigger in triggers}
-        self._packages = {package.ref: True for package in packages}
+        gone = dict.fromkeys((ref for ref, there in self._packages.items() if there), False)
+        self._packages = {**gone, **{package.ref: True for package in packages}}
         self._begun &= {run.uid for run in self._runs.values()}
         self._ended = {}
         alone = []
@@ -192,6 +193,10 @@ class Index:
     def expects(self, package: Ref) -> bool:
         """Whether the package is there, as last heard: who does not find it has an answer that is older."""
         return self._packages.get(package, False)
+
+    def is_gone(self, package: Ref) -> bool:
+        """Whether the package was deleted, as last heard: who finds it has an answer that is older."""
+        return not self._packages.get(package, True)
 
     def begins(self, run: WorkflowRun) -> None:
         """Its turn has come: a process is being started for it. Whether one was, is known later; that others of its

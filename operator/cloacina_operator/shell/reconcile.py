@@ -146,6 +146,8 @@ class Reconciler:
             self._archives.forget(ref)
             await self._executor.remove_package(ref)
             return None
+        if self._index.is_gone(ref):
+            raise Conflict(f"{ref}: the answer is older than its deletion: look again")
         return await self._carry_out(package, packages.plan(await self._gather.package(package, self._now())), package)
 
     async def _reconcile_trigger(self, ref: Ref) -> timedelta | None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from cloacina_operator.shell.index import Index
 
-from cloaca.resources import ObjectMeta, Ref, RunPhase, RunSpec, WorkflowRun
+from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, RunPhase, RunSpec, WorkflowRun
+from cloaca.resources.package import PackageSource, PackageSpec
 from cloaca.resources.run import RunStatus
 from cloaca.resources.trigger import PackageReference
 from cloaca.store.base import Change
@@ -49,6 +50,26 @@ async def test_a_slot_that_comes_free_has_every_run_that_waits_looked_at(
     else:
         await store.write_status(first.model_copy(update={"status": before.model_copy(update=after)}))
     assert second.ref in await index.saw(Change(ref=first.ref))
+    await store.close()
+
+
+async def test_a_package_that_went_while_nobody_followed_is_gone_until_it_is_made_again() -> None:
+    store = await SqlStore.open(":memory:")
+    source = PackageSource(url="https://example.com/demo.cloacina")
+    package = CloacinaPackage(metadata=ObjectMeta(name="demo"), spec=PackageSpec(source=source))
+    ref = package.ref
+    index = Index(store)
+    said = [(index.expects(ref), index.is_gone(ref))]
+    await store.create(package)
+    await index.load()
+    said.append((index.expects(ref), index.is_gone(ref)))
+    await store.delete(ref)
+    assert ref in await index.load()
+    said.append((index.expects(ref), index.is_gone(ref)))
+    await store.create(package)
+    await index.saw(Change(ref=ref))
+    said.append((index.expects(ref), index.is_gone(ref)))
+    assert said == [(False, False), (True, False), (False, True), (True, False)]
     await store.close()
 
 
