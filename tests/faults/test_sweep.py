@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 from cluster.control_plane import ControlPlane
 from faults import backends
+from faults.__main__ import in_order
 from faults.scenarios import SCENARIOS
 from faults.store import Fault, Point
 from faults.sweep import Group, combinations, every_point, fairly, on_cluster, sample, sweep, visit
@@ -165,6 +166,14 @@ def test_who_stops_early_has_visited_the_same_part_of_each_group() -> None:
     half = fairly(groups)[:55]
     assert [sum(case.scenario == name for case in half) for name in ("keyed", "state")] == [50, 5]
     assert sorted(str(case) for case in fairly(groups)) == sorted(str(case) for case in many + few)
+
+
+def test_cases_in_memory_come_first() -> None:
+    groups = [
+        Group(on=on, scenario="keyed", total=3, cases=[Case(scenario="keyed", on=on, seed=seed) for seed in range(3)])
+        for on in ("file", "memory", "postgres")
+    ]
+    assert [case.on for case in in_order(groups)] == ["memory"] * 3 + ["file", "postgres"] * 3
 
 
 def test_a_cluster_has_no_daemon() -> None:
