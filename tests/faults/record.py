@@ -54,6 +54,7 @@ class Record:
         self.policy: dict[str, ConcurrencyPolicy] = {}  # by uid of the trigger
         self.handed: list[str] = []  # what the code after a yield was done for
         self.writes: list[tuple[float, Ref]] = []
+        self.claims = 0  # by pollers, before they poll
         self._known: dict[Ref, Any] = {}  # objects as last written
         self._before: dict[Ref, tuple[float, Any]] = {}
         self._last: Ref | None = None
@@ -79,6 +80,7 @@ class Record:
             self._wrote_run(after)
         elif isinstance(after, Trigger):
             self._wrote_trigger(after)
+            self.claims += before is None or before.status.poller != after.status.poller
         return True
 
     def before(self, ref: Ref, now: Any) -> Any:

@@ -181,8 +181,11 @@ def _whatever(world: World) -> list[str]:
 def _steady(world: World) -> list[str]:
     """No burst and no stall of calls, whatever the clock says."""
     gaps = [after - before for before, after in itertools.pairwise(world.called_at)]
+    calls = list(zip(world.called_at, world.called_by, strict=True))
     crowded = [
-        count for start in world.called_at if (count := sum(start <= it < start + 10 for it in world.called_at)) > 8
+        count
+        for start, by in calls  # while one poller takes over from another, both call
+        if (count := sum(start <= it < start + 10 and other is by for it, other in calls)) > 8
     ]
     broken = [f"no call for {gap:.0f} s" for gap in gaps if gap > 30]
     return [*_all_completed(world), *broken, *(f"{count} calls within 10 s" for count in crowded[:1])]
