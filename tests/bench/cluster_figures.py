@@ -260,7 +260,8 @@ class Operator:
         last = 0.0
         with (self.plane.folder / "audit.log").open() as lines:
             for line in lines:
-                if self.release.user in line and '"verb":"watch"' not in line:
+                whole = line.endswith("\n")  # the last one may be half written
+                if whole and self.release.user in line and '"verb":"watch"' not in line:
                     at = json.loads(line)["requestReceivedTimestamp"].replace("Z", "+00:00")
                     last = max(last, datetime.fromisoformat(at).timestamp())
         return last
