@@ -1,7 +1,8 @@
 -- What only PostgreSQL is asked. Parameters are written :name.
 
 -- settings --
--- A writer that was stopped in the middle of its transaction is ended by the server before others lose patience.
+-- A writer that was stopped in the middle of its transaction is ended by the server before others lose patience; by
+-- them, where it was stopped in the middle of a pipeline (end_stopped).
 SELECT set_config('search_path', :search_path, false),
        set_config('default_transaction_isolation', 'read committed', false),
        set_config('lock_timeout', :lock_timeout, false),
@@ -12,6 +13,17 @@ SELECT set_config('search_path', :search_path, false),
 -- stays locked until the end of the transaction, which is over for everybody's eyes when the next one gets the lock:
 -- resource versions become visible in their order, without gaps.
 SELECT value, pg_current_xact_id()::text FROM counters WHERE name = 'resource_version' FOR UPDATE;
+
+-- end_stopped --
+-- End the writers whose client stopped between two statements of a pipeline, where the server waits for ever: it is not
+-- "idle in transaction" then. A row for each. A living client is never so slow: between them it only builds statements.
+SELECT pg_terminate_backend(activity.pid)
+FROM pg_locks JOIN pg_stat_activity AS activity ON activity.pid = pg_locks.pid
+WHERE pg_locks.locktype = 'relation' AND pg_locks.granted AND pg_locks.pid <> pg_backend_pid()
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND pg_locks.relation = 'counters'::regclass
+  AND activity.usename = current_user AND activity.state = 'active' AND activity.wait_event = 'ClientRead'
+  AND activity.state_change < clock_timestamp() - CAST(:idle_timeout AS interval);
 
 -- tell --
 -- Tell all listeners at commit, if a resource version was given out.

@@ -93,9 +93,14 @@ def _prepare(connection: Psycopg, url: PostgresUrl) -> None:
         {
             "search_path": quoted(url.schema),
             "lock_timeout": f"{url.lock_timeout * 1000:.0f}ms",
-            "idle_timeout": f"{url.lock_timeout * 500:.0f}ms",
+            "idle_timeout": idle_timeout(url),
         },
     )
+
+
+def idle_timeout(url: PostgresUrl) -> str:
+    """How long a transaction may wait for its client: shorter than others wait for its end."""
+    return f"{url.lock_timeout * 500:.0f}ms"
 
 
 def execute(connection: Psycopg, statement: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[tuple[Any, ...]]:

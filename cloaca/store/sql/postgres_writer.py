@@ -16,7 +16,7 @@ from psycopg import errors, pq
 from cloaca.errors import StoreError, StoreUnavailable
 from cloaca.store.sql.batches import Gather, Outcome
 from cloaca.store.sql.database import Cursor, Work
-from cloaca.store.sql.postgres_session import SQL, Psycopg, Session, execute, explained
+from cloaca.store.sql.postgres_session import SQL, Psycopg, Session, execute, explained, idle_timeout
 from cloaca.store.sql.url import PostgresUrl
 
 _TRIES = 5  # of a transaction that the server ends because of what others do at the same time
@@ -62,7 +62,7 @@ class Writer:
 
     def _commit(self, works: Sequence[Work[Any]]) -> list[Outcome]:
         """Commit them together. Raises StoreUnavailable where no work is to blame."""
-        tries, lost = 0, False
+        tries, lost, freed = 0, False, False
         while True:
             attempt = _Attempt()
             try:
@@ -78,6 +78,8 @@ class Writer:
                     if lost:
                         raise explained(error, self._url) from error
                     lost = True  # nothing was made; the connection may have been stale only: once more
+                elif isinstance(error, errors.LockNotAvailable) and not freed and self._end_stopped():
+                    freed = True
                 elif isinstance(error, _FOR_ALL) and (not isinstance(error, _OTHERS) or tries == _TRIES):
                     raise explained(error, self._url) from error
                 elif not isinstance(error, _OTHERS):
@@ -85,6 +87,15 @@ class Writer:
             except BaseException:
                 self._session.discard()  # which ends its transaction
                 raise
+
+    def _end_stopped(self) -> bool:
+        """End whoever stopped in the middle of its write, if there is one."""
+        try:
+            ended = execute(self._session.connection(), SQL["end_stopped"], {"idle_timeout": idle_timeout(self._url)})
+            return ended.fetchone() is not None
+        except (StoreUnavailable, psycopg.Error):  # may not, or cannot: then the wait stays without success
+            self._session.discard()
+            return False
 
     def _attempt(self, works: Sequence[Work[Any]], attempt: _Attempt) -> list[Outcome]:
         connection = self._session.connection()

@@ -158,28 +158,31 @@ async def test_after_sigkill_of_a_writer_every_acknowledged_write_is_there(serve
     assert {f"doomed-{number}": number for number in range(acknowledged + 1)}.items() <= runs.items()
 
 
-async def test_a_writer_that_was_stopped_in_its_transaction_is_ended_by_the_server(
-    server: postgres_server.Shared,
+@pytest.mark.parametrize("statement", ["unread", "read"])
+async def test_a_writer_that_was_stopped_in_its_transaction_is_ended_for_the_next(
+    server: postgres_server.Shared, statement: str
 ) -> None:
     url = server.url(lock_timeout="2000")
     store = await open_store(url)
     stopped = """
-import os, signal, sys, asyncio
+import signal, sys, asyncio, threading
 from cloaca.store import open_store
 async def main():
     store = await open_store(sys.argv[1])
     def work(connection):
-        connection.execute("SELECT 1", {}).fetchone()
+        rows = connection.execute("SELECT 1", {})
+        if sys.argv[2] == "read":
+            rows.fetchone()
         print("inside", flush=True)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # os.kill may stop this thread last
     await store._database.write(work)
 asyncio.run(main())
 """
-    process = subprocess.Popen([sys.executable, "-c", stopped, url], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", stopped, url, statement], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "inside\n"
-        await store.create(small("run"))  # waits until the server has ended the other one
+        await store.create(small("run"))  # waits until the server, or it, has ended the other one
     finally:
         process.kill()
         process.communicate(timeout=20)
