@@ -5,7 +5,7 @@ Every implementation has the semantics of the Kubernetes API and passes the suit
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -44,6 +44,13 @@ class Store(Protocol):
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
         """Every object of the kind that carries all of ``labels``, by namespace and name; None: all namespaces."""
+        ...
+
+    async def each(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[R]:
+        """As ``list``, as all stood when this returns, each made when its turn comes: for where there may be thousands,
+        of which a list takes many times the room that they take as they are stored."""
         ...
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:

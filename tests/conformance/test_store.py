@@ -263,6 +263,15 @@ async def test_list_is_by_namespace_and_name_and_of_one_kind(store: Store) -> No
     assert await store.list(WorkflowRun, "three") == ()
 
 
+async def test_each_is_what_a_list_is_as_all_stood_when_it_was_asked_for(store: Store) -> None:
+    one, two = [await store.create(run(name, labels={"app": name})) for name in ("one", "two")]
+    both, chosen = await store.each(WorkflowRun), await store.each(WorkflowRun, "default", {"app": "two"})
+    none = await store.each(WorkflowRun, labels={"app": "three"})
+    await store.delete(one.ref)
+    await store.write_status(two.with_status(phase=RunPhase.RUNNING))
+    assert ([*both], [*chosen], [*none]) == ([one, two], [two], [])
+
+
 async def test_a_selector_wants_all_its_labels_as_they_are_now(store: Store) -> None:
     await store.create(run("one", labels={"app": "x", "tier": "a"}))
     two = await store.create(run("two", labels={"app": "x", "tier": "b"}))

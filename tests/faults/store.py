@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
@@ -138,6 +138,11 @@ class FaultyStore:
         return await self._call(
             "list", kind.KIND, lambda store: store.list(kind, namespace, labels), stale=self._record.list_before
         )
+
+    async def each(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[R]:
+        return iter(await self.list(kind, namespace, labels))
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
         return await self._call("list", WorkflowRun.KIND, lambda store: store.unfinished_runs())

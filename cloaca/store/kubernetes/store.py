@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from cloaca.store.kubernetes import archives
 from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Object
 from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, find_server, parse_url
-from cloaca.store.kubernetes.feed import Follower, Reflector, Saw
+from cloaca.store.kubernetes.feed import Follower, Reflector, Saw, key_of
 from cloaca.store.sql.rows import check, from_json, may_exist, metadata_columns, spec_json, status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])
@@ -87,22 +87,28 @@ class KubernetesStore:
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
-        return await self._here(self._list(kind, namespace, labels or {}))
+        return tuple(await self.each(kind, namespace, labels))
 
-    async def _list(self, kind: type[R], namespace: str | None, labels: Mapping[str, str]) -> tuple[R, ...]:
+    async def each(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[R]:
+        return await self._here(self._each(kind, namespace, labels or {}))
+
+    async def _each(self, kind: type[R], namespace: str | None, labels: Mapping[str, str]) -> Iterator[R]:
         if not may_exist(namespace=namespace, labels=labels):
-            return ()
+            return iter(())
         if self._cache is not None:
-            return tuple(from_json(kind, text) for text in self._cache.list(kind.KIND, namespace, labels))
+            texts = self._cache.list(kind.KIND, namespace, labels)
+            return (from_json(kind, text) for text in texts)
         selector = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
         items: list[Object] = []
         for within in (namespace,) if namespace else self.namespaces or (None,):
             items += (await self.api.everything(_collection(kind, within), selector))[0]
-        objects = (_object(kind, {"apiVersion": API_VERSION, "kind": kind.KIND, **item}) for item in items)
-        return tuple(sorted(objects, key=lambda obj: (obj.metadata.namespace, obj.name)))
+        items.sort(key=key_of)
+        return (_object(kind, {"apiVersion": API_VERSION, "kind": kind.KIND, **item}) for item in items)
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
-        return tuple(run for run in await self.list(WorkflowRun) if not run.status.phase.finished)
+        return tuple(run for run in await self.each(WorkflowRun) if not run.status.phase.finished)
 
     async def _look(self, kind: type[Resource[Any, Any]], ref: Ref) -> Object | None:
         """The object as the server has it now."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -87,8 +87,13 @@ class SqlStore:
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> tuple[R, ...]:
+        return tuple(await self.each(kind, namespace, labels))
+
+    async def each(
+        self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> Iterator[R]:
         if not may_exist(namespace=namespace, labels=labels):
-            return ()
+            return iter(())
         statement, parameters = self._sql["list"], {"kind": kind.KIND, "namespace": namespace}
         if labels:
             chosen = []
@@ -96,7 +101,8 @@ class SqlStore:
                 parameters |= {f"key{number}": key, f"value{number}": value}
                 chosen.append(self._sql["has_label"].replace("{number}", str(number)))
             statement = self._sql["list_by_labels"].replace("{chosen}", " INTERSECT ".join(chosen))
-        return tuple(from_row(kind, row) for row in await self._database.read(statement, parameters))
+        rows = await self._database.read(statement, parameters)
+        return (from_row(kind, row) for row in rows)
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
         rows = await self._database.read(self._sql["unfinished_runs"], {})

@@ -10,7 +10,7 @@ from cloaca.resources import RunPhase, Trigger
 from cloaca.resources.names import tick_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedRun:
     """A run that has ended, as far as its collection is concerned."""
 

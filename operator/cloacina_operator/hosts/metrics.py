@@ -68,5 +68,5 @@ class State:
             "cloacina_trigger_consecutive_errors", "Polls that failed in a row.", labels=["namespace", "trigger"]
         )
         for trigger in self._index.triggers():
-            errors.add_metric([trigger.metadata.namespace, trigger.name], trigger.status.consecutive_errors)
+            errors.add_metric([trigger.ref.namespace, trigger.ref.name], trigger.consecutive_errors)
         yield errors

@@ -114,10 +114,10 @@ class Archives:
         just put it there is still on the way to naming it."""
         kept = set(await self._store.list_archives())
         used = {outcome.digest for _, outcome in self._outcomes() if isinstance(outcome, Fetched)}
-        for package in await self._store.list(CloacinaPackage):
+        for package in await self._store.each(CloacinaPackage):
             named = (package.status.active, package.status.candidate)
             used |= {archive.digest for archive in named if archive is not None and archive.digest is not None}
-        used |= {run.spec.digest for run in await self._store.list(WorkflowRun) if run.spec.digest is not None}
+        used |= {run.spec.digest for run in await self._store.each(WorkflowRun) if run.spec.digest is not None}
         unneeded = kept - used
         for digest in unneeded & self._unneeded:
             await self._store.delete_archive(digest)

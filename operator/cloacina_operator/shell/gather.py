@@ -36,7 +36,7 @@ class Gather:
             package=package,
             fetch=fetch,
             verdict=self._archives.verdict(package, fetch.digest) if isinstance(fetch, Fetched) else None,
-            polled=frozenset(trigger.spec.name for trigger in self._index.triggers_of(package.ref)),
+            polled=frozenset(trigger.function for trigger in self._index.triggers_of(package.ref)),
             poller=self._executor.poller(package.ref),
             inspection=self._executor.inspection(package.ref),
             now=now,

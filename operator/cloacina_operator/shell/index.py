@@ -1,11 +1,12 @@
 """What must be known of other objects to decide about one: who belongs to whom, which runs go on, which have ended.
 
-Fed by the store's changes. Keeps of a finished run what its collection needs, no more.
+Fed by the store's changes. Keeps of a trigger what others ask about it, and of a finished run what its collection
+needs, no more: there may be thousands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -20,7 +21,20 @@ R = TypeVar("R", bound=Resource[Any, Any])
 Seen = Callable[[Ref, "Resource[Any, Any] | None"], None]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownTrigger:
+    """A trigger, as it was when it last changed."""
+
+    ref: Ref
+    uid: str
+    package: Ref
+    function: str
+    created: datetime
+    overlap: tuple[object, ...]  # what says whether its runs may
+    consecutive_errors: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Unfinished:
     """An unfinished run."""
 
@@ -48,36 +62,50 @@ class Index:
         self._seen = seen
         self._runs: dict[Ref, _Unfinished] = {}
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
-        self._triggers: dict[Ref, Trigger] = {}
+        self._triggers: dict[Ref, KnownTrigger] = {}
+        self._triggers_of: dict[Ref, dict[Ref, KnownTrigger]] = {}  # by package
         self._packages: dict[Ref, bool] = {}  # whether it is there, as last heard
         self._begun: set[str] = set()  # uids of unfinished runs that we tried to start
 
     async def load(self) -> list[Ref]:
         """Read everything afresh; returns what there is to look at: all but the finished runs that a trigger keeps, and
         what is gone or finished since it was last read or heard of: nobody may have told."""
-        runs = await self._store.list(WorkflowRun)
-        triggers = await self._store.list(Trigger)
-        packages = await self._store.list(CloacinaPackage)
-        before = {**dict.fromkeys(self._packages), **dict.fromkeys(self._triggers), **dict.fromkeys(self._runs)}
-        self._runs = {run.ref: _unfinished(run) for run in runs if not run.status.phase.finished}
-        self._triggers = {trigger.ref: trigger for trigger in triggers}
-        gone = dict.fromkeys((ref for ref, there in self._packages.items() if there), False)
-        self._packages = {**gone, **{package.ref: True for package in packages}}
-        self._begun &= {run.uid for run in self._runs.values()}
-        self._ended = {}
-        alone = []
-        for run in runs:
-            if run.status.phase.finished:
-                self._keep_ended(run)
-                if run.spec.ttl_seconds_after_finished is not None:
-                    alone.append(run.ref)
-        present = dict.fromkeys([*(package.ref for package in packages), *self._triggers, *self._runs, *alone])
-        if self._seen is not None:
-            objects: tuple[Resource[Any, Any], ...] = (*packages, *triggers, *runs)
+        runs = await self._store.each(WorkflowRun)
+        triggers = await self._store.each(Trigger)
+        packages = await self._store.each(CloacinaPackage)
+        before = dict.fromkeys([*self._packages, *self._triggers, *self._runs])
+        gone = dict(before)
+
+        def read(objects: Iterator[R]) -> Iterator[R]:
             for obj in objects:
-                self._seen(obj.ref, obj)
-            for ref in before.keys() - present.keys() - {run.ref for run in runs}:
+                gone.pop(obj.ref, None)
+                if self._seen is not None:
+                    self._seen(obj.ref, obj)
+                yield obj
+
+        there = {package.ref: True for package in read(packages)}
+        known = [_known(trigger) for trigger in read(triggers)]
+        unfinished: dict[Ref, _Unfinished] = {}
+        finished: dict[str, dict[Ref, FinishedRun]] = {}
+        alone = []
+        for run in read(runs):
+            if not run.status.phase.finished:
+                unfinished[run.ref] = _unfinished(run)
+                continue
+            _keep(finished, run)
+            if run.spec.ttl_seconds_after_finished is not None:
+                alone.append(run.ref)
+        self._runs, self._ended = unfinished, finished
+        self._begun &= {run.uid for run in unfinished.values()}
+        self._triggers, self._triggers_of = {}, {}
+        for trigger in known:
+            self._add(trigger)
+        no_more = dict.fromkeys((ref for ref, was_there in self._packages.items() if was_there), False)
+        self._packages = {**no_more, **there}
+        if self._seen is not None:
+            for ref in gone:
                 self._seen(ref, None)
+        present = dict.fromkeys([*there, *self._triggers, *self._runs, *alone])
         return [*present, *(ref for ref in before if ref not in present)]
 
     async def saw(self, change: Change) -> list[Ref]:
@@ -93,7 +121,7 @@ class Index:
         if self._seen is not None:
             await self._read(CloacinaPackage, change)
         affected = [ref]
-        affected += [trigger.ref for trigger in self.triggers_of(ref)]
+        affected += self._triggers_of.get(ref, ())
         affected += [run.ref for run in self._runs.values() if _is_of(run, ref) and run.waiting]
         return affected
 
@@ -115,7 +143,7 @@ class Index:
             for kept in self._ended.values():
                 kept.pop(ref, None)
         elif run.status.phase.finished:
-            self._keep_ended(run)
+            _keep(self._ended, run)
             if before is not None and self._on_end is not None:
                 self._on_end(run)
         if run is not None and not run.status.phase.finished:
@@ -131,39 +159,44 @@ class Index:
             affected.append(Ref(Trigger.KIND, ref.namespace, before.trigger))
         return affected
 
-    def _keep_ended(self, run: WorkflowRun) -> None:
-        if run.spec.trigger_ref is not None:
-            self._ended.setdefault(run.spec.trigger_ref.uid, {})[run.ref] = ended(run)
-
     def _saw_trigger(self, ref: Ref, trigger: Trigger | None) -> list[Ref]:
-        before = self._triggers.pop(ref, None)
+        before, after = self._remove(ref), None if trigger is None else _known(trigger)
         affected = [ref]
-        if before is not None and (trigger is None or trigger.metadata.uid != before.metadata.uid):
-            self._ended.pop(before.metadata.uid, None)
-        if trigger is not None:
-            self._triggers[ref] = trigger
-        if before is None or trigger is None:  # twins, and the package that looks which triggers there are
-            known = trigger or before
+        if before is not None and (after is None or after.uid != before.uid):
+            self._ended.pop(before.uid, None)
+        if after is not None:
+            self._add(after)
+        if before is None or after is None:  # twins, and the package that looks which triggers there are
+            known = after or before
             if known is not None:
-                package = Ref(CloacinaPackage.KIND, ref.namespace, known.spec.package_ref.name)
-                affected += [package, *(other.ref for other in self.triggers_of(package) if other.ref != ref)]
-        elif _settings(before) != _settings(trigger):  # its runs may have to wait no longer
-            uid = trigger.metadata.uid
-            affected += [run.ref for run in self._runs.values() if run.trigger_uid == uid and run.waiting]
+                affected += [known.package, *(it for it in self._triggers_of.get(known.package, ()) if it != ref)]
+        elif before.overlap != after.overlap:  # its runs may have to wait no longer
+            affected += [run.ref for run in self._runs.values() if run.trigger_uid == after.uid and run.waiting]
         return affected
 
-    def triggers_of(self, package: Ref) -> Iterator[Trigger]:
+    def _add(self, trigger: KnownTrigger) -> None:
+        self._triggers[trigger.ref] = trigger
+        self._triggers_of.setdefault(trigger.package, {})[trigger.ref] = trigger
+
+    def _remove(self, ref: Ref) -> KnownTrigger | None:
+        trigger = self._triggers.pop(ref, None)
+        if trigger is not None:
+            siblings = self._triggers_of[trigger.package]
+            del siblings[ref]
+            if not siblings:
+                del self._triggers_of[trigger.package]
+        return trigger
+
+    def triggers_of(self, package: Ref) -> Collection[KnownTrigger]:
         """The Trigger objects that name the package."""
-        for trigger in self._triggers.values():
-            if trigger.metadata.namespace == package.namespace and trigger.spec.package_ref.name == package.name:
-                yield trigger
+        return self._triggers_of.get(package, {}).values()
 
     def older_twin(self, trigger: Trigger) -> str | None:
         """The name of the oldest other Trigger for the same function, if it is older than ``trigger``."""
-        package = Ref(CloacinaPackage.KIND, trigger.metadata.namespace, trigger.spec.package_ref.name)
-        twins = [other for other in self.triggers_of(package) if other.spec.name == trigger.spec.name]
-        oldest = min(twins, key=_age, default=trigger)
-        return None if _age(oldest) >= _age(trigger) else oldest.name
+        known = _known(trigger)
+        twins = [other for other in self.triggers_of(known.package) if other.function == known.function]
+        oldest = min(twins, key=_age, default=known)
+        return None if _age(oldest) >= _age(known) else oldest.ref.name
 
     def unfinished_of(self, trigger: Trigger) -> tuple[str, ...]:
         """Names of the trigger's unfinished runs, oldest first."""
@@ -179,15 +212,20 @@ class Index:
         """Whether the trigger that fired ``run`` exists."""
         by = run.spec.trigger_ref
         trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
-        return by is not None and trigger is not None and _is_fired_by(by.uid, _package_of(run), trigger)
+        return (
+            by is not None
+            and trigger is not None
+            and by.uid == trigger.uid
+            and _package_of(run) == trigger.package.name
+        )
 
     def owner(self, run: WorkflowRun) -> str | None:
         """The package of the trigger that ``run`` names, where it is another one than its own; None: all is well."""
         by = run.spec.trigger_ref
         trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
-        if by is None or trigger is None or trigger.metadata.uid != by.uid:
+        if by is None or trigger is None or trigger.uid != by.uid:
             return None
-        owner = trigger.spec.package_ref.name
+        owner = trigger.package.name
         return None if owner == _package_of(run) else owner
 
     def expects(self, package: Ref) -> bool:
@@ -218,9 +256,9 @@ class Index:
             if other.trigger_uid == uid and other.package == package and other.ref != run.ref
         )
 
-    def triggers(self) -> tuple[Trigger, ...]:
-        """All Triggers, as they were when they last changed."""
-        return tuple(self._triggers.values())
+    def triggers(self) -> Collection[KnownTrigger]:
+        """All Triggers."""
+        return self._triggers.values()
 
     def count_unfinished(self) -> int:
         """How many runs have not ended."""
@@ -233,6 +271,18 @@ class Index:
     def _waiting(self) -> list[Ref]:
         """Runs that wait for something: those that were started before, and lost their process, too."""
         return [run.ref for run in self._runs.values() if run.waiting]
+
+
+def _known(trigger: Trigger) -> KnownTrigger:
+    return KnownTrigger(
+        ref=trigger.ref,
+        uid=trigger.metadata.uid,
+        package=Ref(CloacinaPackage.KIND, trigger.metadata.namespace, trigger.spec.package_ref.name),
+        function=trigger.spec.name,
+        created=trigger.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc),
+        overlap=_overlap(trigger),
+        consecutive_errors=trigger.status.consecutive_errors,
+    )
 
 
 def _unfinished(run: WorkflowRun) -> _Unfinished:
@@ -250,6 +300,11 @@ def _unfinished(run: WorkflowRun) -> _Unfinished:
     )
 
 
+def _keep(finished: dict[str, dict[Ref, FinishedRun]], run: WorkflowRun) -> None:
+    if run.spec.trigger_ref is not None:
+        finished.setdefault(run.spec.trigger_ref.uid, {})[run.ref] = ended(run)
+
+
 def _gave_up_its_slot(before: _Unfinished, after: _Unfinished) -> bool:
     return after.waiting and (not before.waiting or after.failures > before.failures)
 
@@ -258,7 +313,7 @@ def _package_of(run: WorkflowRun) -> str | None:
     return None if run.spec.package_ref is None else run.spec.package_ref.name
 
 
-def _settings(trigger: Trigger) -> tuple[object, ...]:
+def _overlap(trigger: Trigger) -> tuple[object, ...]:
     """What says whether its runs may overlap."""
     effective = trigger.status.effective
     spec = (trigger.spec.concurrency_policy, trigger.spec.allow_concurrent)
@@ -275,5 +330,5 @@ def _is_of(run: _Unfinished, package: Ref) -> bool:
     return run.package == package.name and run.ref.namespace == package.namespace
 
 
-def _age(trigger: Trigger) -> tuple[datetime, str]:
-    return (trigger.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc), trigger.metadata.uid)
+def _age(trigger: KnownTrigger) -> tuple[datetime, str]:
+    return (trigger.created, trigger.uid)

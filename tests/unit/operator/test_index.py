@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -73,6 +76,42 @@ async def test_a_package_that_went_while_nobody_followed_is_gone_until_it_is_mad
     await store.close()
 
 
+async def test_the_name_of_a_package_that_went_is_forgotten_once_everything_was_looked_at_twice() -> None:
+    store = await SqlStore.open(":memory:")
+    index = Index(store)
+    source = PackageSpec(source=PackageSource(url="https://example.com/demo.cloacina"))
+    unheard, heard = [CloacinaPackage(metadata=ObjectMeta(name=name), spec=source) for name in ("unheard", "heard")]
+    await store.create(unheard)
+    await store.create(heard)
+    await index.load()
+    await store.delete(unheard.ref)
+    await store.delete(heard.ref)
+    await index.saw(Change(ref=heard.ref, deleted=True))
+    looks = [(await index.load(), index.is_gone(unheard.ref), index.is_gone(heard.ref)) for _ in range(3)]
+    assert looks == [([heard.ref, unheard.ref], True, False), ([unheard.ref], False, False), ([], False, False)]
+    await store.close()
+
+
+async def test_a_look_at_thousands_of_finished_runs_does_not_hold_them_all_at_once() -> None:
+    store = await SqlStore.open(":memory:")
+    for number in range(2_000):
+        await store.create(run(f"run-{number}", phase=RunPhase.COMPLETED, attempt=1, context={"done": True}))
+    a_look, a_list = await room(Index(store).load), await room(lambda: store.list(WorkflowRun))
+    assert a_look < a_list / 2
+    await store.close()
+
+
+async def room(work: Callable[[], Awaitable[object]]) -> int:
+    """Bytes that ``work`` took at its worst."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        await work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 async def test_progress_of_a_run_has_nobody_else_looked_at() -> None:
     store = await SqlStore.open(":memory:")
     first = await store.create(run("first", phase=RunPhase.RUNNING, attempt=1))
@@ -90,7 +129,7 @@ class _Behind:
 
     def __init__(self, store: SqlStore) -> None:
         self._store = store
-        self.list = store.list
+        self.each = store.each
         self._asked = 0
 
     async def get(self, *wanted: Any) -> Any:
