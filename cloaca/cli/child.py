@@ -72,8 +72,8 @@ async def _run(job: dict[str, Any], registry: Registry) -> None:
     from cloaca.resources.ref import DEFAULT_NAMESPACE
     from cloaca.store import open_runs
 
-    store = await open_runs(job["store"])
-    seen = await store.run(job["name"], DEFAULT_NAMESPACE)
+    store = open_runs(job["store"])
+    seen = store.run_here(job["name"], DEFAULT_NAMESPACE)
     if seen is None:
         raise RuntimeError(f"run {job['name']!r} is not in the store {job['store']}")
     loop = asyncio.get_running_loop()
@@ -81,7 +81,7 @@ async def _run(job: dict[str, Any], registry: Registry) -> None:
     claimed = seen.status._replace(attempt=1, pod_name=str(os.getpid()), started_at=datetime.now(timezone.utc))
     journal = StoreJournal(store, seen)
     await execute(registry.workflows[seen.workflow], seen.context, claimed, journal, workshop, Stop())
-    await store.close()
+    store.close_here()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ Knows nothing of runs, retries and records; no error of user code leaves it as a
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 import threading
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import CoroutineType
@@ -20,6 +18,12 @@ from cloaca.engine.crew import Crew
 from cloaca.engine.record import Kept, json_text
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError, TaskResultError, TaskTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future, Task
+
+    from cloaca.engine.loop import Loop
 
 CONTEXT_LIMIT = 256 * 1024  # bytes of JSON; a reference to stored data belongs into a context, not the data
 
@@ -58,7 +62,7 @@ class Call:
         arguments: tuple[Any, ...],
         *,
         is_async: bool,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         tell: Callable[[Call, Ended], None],
         over: Callable[[], None],
     ) -> None:
@@ -67,7 +71,7 @@ class Call:
         self._loop = loop
         self._open = threading.Lock()  # taken once, by whatever ends the call
         self._coroutine: Coroutine[Any, Any, Any] | None = None  # what a function in a thread returned
-        self._task: asyncio.Task[None] | None = None
+        self._task: Task[None] | None = None
         self._limit = math.inf  # seconds
         self._timer: Timer | None = None
         self.is_async = is_async
@@ -109,9 +113,11 @@ class Call:
             self._coroutine.close()
 
     async def _on_loop(self) -> None:
+        from asyncio import CancelledError
+
         try:
             ended = Ended(await (self._coroutine or self._function(*self._arguments)))
-        except asyncio.CancelledError as error:
+        except CancelledError as error:
             if self._open.locked():
                 raise
             ended = Ended(error=_as_exception(error))  # its own doing: we cancel only what is over
@@ -142,8 +148,10 @@ class Call:
 
 async def call(function: Callable[..., Any], *, is_async: bool, crew: Crew) -> Ended:
     """Call ``function``: on the running loop if it is async, else in a thread of ``crew``. Given up when cancelled."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Ended] = loop.create_future()
+    from asyncio import get_running_loop
+
+    loop = get_running_loop()
+    outcome: Future[Ended] = loop.create_future()
 
     def tell(_: Call, ended: Ended) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -163,7 +171,7 @@ async def call(function: Callable[..., Any], *, is_async: bool, crew: Crew) -> E
         calling.drop()
 
 
-def _resolve(outcome: asyncio.Future[Ended], ended: Ended) -> None:
+def _resolve(outcome: Future[Ended], ended: Ended) -> None:
     if not outcome.done():
         outcome.set_result(ended)
 
@@ -213,6 +221,8 @@ def describe(error: BaseException) -> str:
 
 def traceback_of(error: BaseException) -> str:
     """The traceback of user code: without our own frames on top."""
+    import traceback
+
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("cloaca."):
         frames = frames.tb_next

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import time
 from collections import deque
@@ -11,7 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-log = logging.getLogger("cloaca.engine")
+from cloaca.engine.log import Log
+
+log = Log("cloaca.engine")
 
 _BUSY = 1  # more threads at work would only wait for each other: Python runs one at a time, SQLite lets one write
 _MOST = 1_000  # with those that wait for the world in user code

@@ -6,10 +6,7 @@ tasks stays in one thread from its first record to its last.
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import logging
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,6 +22,7 @@ from cloaca.authoring.workflow import Workflow
 from cloaca.engine.attempt import CONTEXT_LIMIT, Call, Ended, check_size, checked_result, describe, traceback_of
 from cloaca.engine.crew import Crew
 from cloaca.engine.handle import TaskHandle
+from cloaca.engine.log import Log
 from cloaca.engine.plan import plan_of
 from cloaca.engine.progress import Progress
 from cloaca.engine.record import Record
@@ -35,7 +33,11 @@ from cloaca.errors import ContextError
 from cloaca.resources.phases import RunPhase
 from cloaca.resources.recorded import RecordedStatus
 
-log = logging.getLogger("cloaca.engine")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca.engine.loop import Loop
+
+log = Log("cloaca.engine")
 
 _GATHER = 0.02  # seconds that news wait for others to be recorded together with, where no task waits for the record
 _TOO_LONG = (
@@ -92,7 +94,7 @@ class Workshop(Value):
     """What the tasks of one process share, whatever run they belong to."""
 
     crew: Crew  # drives runs, and calls sync functions
-    loop: asyncio.AbstractEventLoop  # where async functions run
+    loop: Loop  # where async functions run
     timers: Timers
     slots: Slots  # how many tasks run at once
     task_timeout: float | None = None  # seconds; None: no limit but a task's own
@@ -112,7 +114,9 @@ async def execute(
     A failing task fails the run and skips its dependents; it never raises. What raises is the journal. Awaited on the
     workshop's loop; cancelled, it lets go of what runs, and records nothing more.
     """
-    over = asyncio.Event()
+    from asyncio import CancelledError, Event
+
+    over = Event()
 
     def wake() -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
@@ -122,7 +126,7 @@ async def execute(
     execution.begin()
     try:
         await over.wait()
-    except asyncio.CancelledError:
+    except CancelledError:
         execution.abandon()
         await over.wait()
         raise
@@ -187,7 +191,9 @@ class Execution:
 
     def abandon(self) -> None:
         """Let go of what runs, and record nothing more."""
-        self._post(functools.partial(self._break, asyncio.CancelledError()))
+        from asyncio import CancelledError
+
+        self._post(functools.partial(self._break, CancelledError()))
 
     def result(self) -> Record:
         """What was written last. Raises what the journal raised."""
@@ -436,7 +442,7 @@ class Execution:
     def _delay(self, definition: TaskDefinition, error: Exception) -> float | None:
         """Seconds until the next try; None: that was the last one."""
         failures = self._progress.attempts_of(definition.id)
-        return retry_delay(definition.retry, failures, error, random.random())
+        return retry_delay(definition.retry, failures, error, _chance())
 
     def _try_again(self, attempt: _Try, error: Exception, delay: float) -> None:
         task = attempt.definition.id
@@ -472,6 +478,12 @@ class Execution:
         else:
             self._progress.gave_up(task, describe(ended.error), traceback_of(ended.error), self._now)
         self._news = True
+
+
+def _chance() -> float:
+    from random import random  # for retries, which most runs have none of
+
+    return random()
 
 
 def _nothing() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from cloaca.engine.loop import runs_in
 from cloaca.engine.slots import Slots
 from cloaca.errors import TaskTimeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+
+    from cloaca.engine.loop import Loop
 
 _account = threading.Lock()  # of every handle's slot: held for an instant only
 
@@ -30,7 +36,7 @@ class TaskHandle:
     True
     """
 
-    def __init__(self, task_id: str, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, task_id: str, slots: Slots, loop: Loop) -> None:
         self.task_id = task_id
         self._slots = slots
         self._loop = loop
@@ -74,16 +80,14 @@ class TaskHandle:
             raise TypeError(f"defer_until takes a function to ask, not {type(condition).__qualname__}")
         if not poll_interval_ms > 0:
             raise ValueError(f"poll_interval_ms is {poll_interval_ms!r}, but must be above 0")
-        try:
-            on_loop = asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            on_loop = False
-        if on_loop:
+        if runs_in(self._loop):
             return self._defer(condition, poll_interval_ms / 1000)
         self._defer_in_thread(condition, poll_interval_ms / 1000)
         return None
 
     async def _defer(self, condition: Callable[[], Any], seconds: float) -> None:
+        import asyncio
+
         if await _answer(condition):
             return
         self._let_go()
@@ -123,7 +127,9 @@ class TaskHandle:
         self._keep()
 
     async def _take(self) -> None:
-        granted: asyncio.Future[None] = self._loop.create_future()
+        import asyncio
+
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def grant() -> None:
             with suppress(RuntimeError):  # the loop is closed
@@ -178,4 +184,4 @@ def _resolve(granted: asyncio.Future[None]) -> None:
 
 async def _answer(condition: Callable[[], Any]) -> bool:
     answer = condition()
-    return bool(await answer if asyncio.iscoroutine(answer) else answer)
+    return bool(await answer if isinstance(answer, Coroutine) else answer)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import sleep
+from typing import TypeVar
 
+from cloaca.engine.log import Log
 from cloaca.engine.record import Record
 from cloaca.errors import Conflict, NotFound, RunLost, StoreUnavailable
 from cloaca.resources.recorded import RecordedRun, RecordedStatus, read_status
 from cloaca.store.runs import RunStore
 
-log = logging.getLogger("cloaca.engine")
+log = Log("cloaca.engine")
+
+T = TypeVar("T")
 
 PATIENCE = (0.1, 0.3, 1.0, 3.0, *(10.0,) * 6)
 """Seconds between tries while the store is away, a minute in all: what was done is worth more than a restart."""
+
+
+def patiently(ask: Callable[[], T], patience: Sequence[float], waits: str) -> T:
+    """What ``ask`` answers, asked again after each of the pauses of ``patience`` while the store is away. Raises
+    StoreUnavailable after the last. ``waits`` says meanwhile who waits for what."""
+    for seconds in patience:
+        try:
+            return ask()
+        except StoreUnavailable as error:
+            log.warning("the store is away, %s: %s", waits, error)
+        sleep(seconds)
+    return ask()
 
 
 class StoreJournal:
@@ -49,13 +64,7 @@ class StoreJournal:
 
     def write_text(self, status: str) -> None:
         """Record the status of which this is the JSON. As ``write``."""
-        for seconds in self._patience:
-            try:
-                return self._write(status)
-            except StoreUnavailable as error:
-                log.warning("run %s: the store is away, its progress is kept: %s", self._run.name, error)
-            sleep(seconds)
-        return self._write(status)
+        patiently(lambda: self._write(status), self._patience, f"the progress of run {self._run.name} is kept")
 
     def _write(self, status: str) -> None:
         while True:

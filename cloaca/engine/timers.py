@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloaca.engine.loop import Handle, Loop
 
 _MANY = 256  # cancelled alarms that are swept out together, once they are half of all
 
@@ -41,14 +44,14 @@ class Timers:
     for each would cost more than most tasks do.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._heap: list[tuple[float, int, Timer]] = []
         self._dead = 0  # cancelled alarms in the heap, or a few more
         self._next = math.inf  # when the loop will look
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: Handle | None = None
 
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, after ``seconds``."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +58,8 @@ def load_package(root: Path, entry_module: str) -> Registry:
 
 
 def _import_failed(entry_module: str, error: BaseException, root: Path) -> LoadError:
+    import traceback  # most imports succeed
+
     said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
     summary = said[-1] if not isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
     return LoadError(
@@ -71,6 +72,8 @@ def _where(error: BaseException, root: Path) -> str:
     """`` (data_ingest/__init__.py:31)``: the innermost line of the package itself."""
     if isinstance(error, SyntaxError):
         return ""  # it says so itself
+    import traceback
+
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
@@ -92,6 +95,8 @@ def _advice(error: BaseException, entry_module: str) -> str:
 
 def _trimmed_traceback(error: BaseException, root: Path) -> str:
     """The traceback without our frames and importlib's, with paths relative to the package's root."""
+    import traceback
+
     formatted = traceback.TracebackException.from_exception(error)
     link: traceback.TracebackException | None = formatted
     while link is not None:

@@ -41,15 +41,16 @@ def main(given: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
     with importing():
+        from cloaca.processes.ahead import Ahead
+
+        served = asked["store"].startswith("kubernetes:")  # a file gives its answer at once
+        ahead = Ahead(asked["store"], asked["run"], asked["namespace"]) if served else None
         from pathlib import Path
 
         from cloaca.errors import PackageError, StoreError
         from cloaca.packages.load import load_package
         from cloaca.processes.mounted import mounted
         from cloaca.processes.run import run
-
-        if asked["store"].startswith("kubernetes:"):  # else what opens the store loads it
-            import cloaca.store.kubernetes.runs  # noqa: F401
     try:
         package = mounted(Path(asked["archive"]), asked["digest"], Path(asked["scratch"]))
         registry = load_package(package.root, package.entry_module)
@@ -66,7 +67,7 @@ def main(given: Sequence[str] | None = None) -> int:
         "pod": os.environ.get("CLOACA_POD", str(os.getpid())),
     }
     try:
-        return run(job, registry)
+        return run(job, registry, ahead)
     except StoreError as error:
         return _gave_up(str(error))
 

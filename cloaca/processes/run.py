@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
-import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,89 +17,175 @@ from cloaca.authoring.task import TaskDefinition
 from cloaca.authoring.value import changed
 from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
-from cloaca.engine.execute import Stop, StopReason, Workshop, execute
-from cloaca.engine.journal import PATIENCE, StoreJournal
+from cloaca.engine.execute import Execution, Stop, StopReason, Workshop
+from cloaca.engine.journal import PATIENCE, StoreJournal, patiently
+from cloaca.engine.log import Log
+from cloaca.engine.loop import LateLoop
 from cloaca.engine.record import Kept, Record, TaskRecord
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
-from cloaca.errors import CloacaError, RunLost, StoreUnavailable
+from cloaca.errors import CloacaError, RunLost
+from cloaca.processes.ahead import Ahead
 from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, placed
 from cloaca.resources.phases import RunPhase, TaskPhase
 from cloaca.resources.recorded import RecordedCondition, RecordedRun, RecordedStatus
 from cloaca.store import RunStore, open_runs
 
-log = logging.getLogger("cloaca.run")
+log = Log("cloaca.run")
 
 T = TypeVar("T")
 
 TASKS_AT_ONCE = 4
 _THREADS = 256
+_WAITS = "this run waits for it"
 
 
-def run(job: dict[str, Any], registry: Registry) -> int:
+def run(job: dict[str, Any], registry: Registry, ahead: Ahead | None = None) -> int:
     """Execute the run that ``job`` names: ``store`` (URL), ``namespace``, ``name``, ``uid``, ``attempt``, and
-    ``manifest`` (path, or None). Returns one of the exit codes of ``exits``."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return asyncio.run(_run(job, registry))
-
-
-async def _run(job: dict[str, Any], registry: Registry) -> int:
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
-    store = await _patiently(lambda: open_runs(job["store"]))
-    try:
-        return await attend(store, job, registry, asked)
-    finally:
-        await store.close()
-
-
-async def attend(store: RunStore, job: dict[str, Any], registry: Registry, asked: asyncio.Event) -> int:
-    """Execute the run that ``job`` names, as ``run`` does, until its end or until ``asked`` to stop."""
-    seen = await _patiently(lambda: store.run(job["name"], job["namespace"]))
-    if seen is None or seen.uid != job["uid"] or seen.status.phase.finished:
-        return LOST
-    if seen.status.attempt != job["attempt"] - 1:
-        return LOST  # another process has claimed this attempt, or a later one
-    return await _execute(store, seen, job, registry, asked)
-
-
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """What ``ask`` answers, again and again while the store is away. Raises StoreUnavailable after a minute."""
-    for seconds in PATIENCE:
-        try:
-            return await ask()
-        except StoreUnavailable as error:
-            log.warning("the store is away, this run waits for it: %s", error)
-        await asyncio.sleep(seconds)
-    return await ask()
-
-
-async def _execute(
-    store: RunStore, seen: RecordedRun, job: dict[str, Any], registry: Registry, asked: asyncio.Event
-) -> int:
-    loop = asyncio.get_running_loop()
-    journal = _ConditionJournal(store, seen, patience=PATIENCE)
-    claimed = seen.status._replace(attempt=job["attempt"], pod_name=job.get("pod", str(os.getpid())))
-    workflow = registry.workflows.get(seen.workflow)
-    if workflow is None:
-        known = ", ".join(sorted(registry.workflows)) or "none"
-        message = f"the package has no workflow {seen.workflow!r}; it has: {known}"
-        await _record(journal, _refused(claimed, message))
-        return ENDED
-    stop = Stop()
-    watching = loop.create_task(_obey_signal(asked, stop, store, seen))
-    _arm_deadline(seen, stop, loop)
+    ``manifest`` (path, or None), which ``ahead`` has looked for. Returns one of the exit codes of ``exits``. For the
+    main thread."""
+    if "logging" in sys.modules:  # else nobody has a logger, and loading it can wait until the claim is on its way
+        _configure_logging()
+    loop = LateLoop()
     workshop = Workshop(crew=Crew(_THREADS, name="task"), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
+    found = None if ahead is None else ahead.found()
+    store = patiently(lambda: open_runs(job["store"]), PATIENCE, _WAITS) if found is None else found[0]
+    attendance = Attendance(store, job, registry, workshop, over=loop.stop)
+    if found is not None:
+        attendance.has_seen(found[1])
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(attendance.interrupt))
+    attendance.begin()
     try:
-        workflow = with_manifest(workflow, job.get("manifest"))
-        status = await execute(workflow, seen.context, claimed, journal, workshop, stop)
-    except RunLost as lost:
-        log.warning("%s", lost)
-        return LOST
+        _configure_logging()
+        loop.run()
     finally:
-        watching.cancel()
-    return ENDED if status.phase.finished else INTERRUPTED
+        store.close_here()
+    return attendance.result()
+
+
+def _configure_logging() -> None:
+    import logging
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+class Attendance:
+    """One attempt of one run in this process, from its claim to its last record. ``over`` is called once it has ended,
+    in whatever thread; then ``result`` says how."""
+
+    def __init__(
+        self, store: RunStore, job: dict[str, Any], registry: Registry, workshop: Workshop, over: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._job = job
+        self._registry = registry
+        self._workshop = workshop
+        self._tell_over = over
+        self._stop = Stop()
+        self._execution: Execution | None = None  # None: not claimed
+        self._code = LOST  # where it never was
+        self._error: BaseException | None = None
+        self._seen: tuple[RecordedRun | None, ...] = ()
+
+    def has_seen(self, run: RecordedRun | None) -> None:
+        """The run was looked at already, and is ``run``."""
+        self._seen = (run,)
+
+    def begin(self) -> None:
+        """Claim the run, and execute it. Raises RuntimeError where there is no thread for it."""
+        self._workshop.crew.submit(self._begin)
+
+    def interrupt(self) -> None:
+        """This process is to go: look why, and let the run stop for that reason."""
+        self._workshop.crew.submit(self._look_why)
+
+    def abandon(self) -> None:
+        """Let go of what runs, and record nothing more."""
+        if self._execution is not None:
+            self._execution.abandon()
+
+    def result(self) -> int:
+        """One of the exit codes of ``exits``. Raises StoreError where the store stayed away."""
+        if self._error is not None:
+            raise self._error
+        if self._execution is None:
+            return self._code
+        try:
+            phase = self._execution.result().phase
+        except RunLost as lost:
+            log.warning("%s", lost)
+            return LOST
+        return ENDED if phase.finished else INTERRUPTED
+
+    # --- in threads of the crew
+
+    def _begin(self) -> None:
+        try:
+            self._execution = self._claim()
+        except BaseException as error:  # noqa: BLE001  # the store's; it belongs to whoever waits for the run
+            self._error = error
+        if self._execution is None:
+            self._tell_over()
+        else:
+            self._execution.run()
+
+    def _claim(self) -> Execution | None:
+        """What executes the run, whose first record claims it; None: there is nothing to do, as ``_code`` says."""
+        job = self._job
+        seen = self._seen[0] if self._seen else self._away(lambda: patiently(self._look, PATIENCE, _WAITS))
+        if seen is None or seen.uid != job["uid"] or seen.status.phase.finished:
+            return None
+        if seen.status.attempt != job["attempt"] - 1:
+            return None  # another process has claimed this attempt, or a later one
+        journal = _ConditionJournal(self._store, seen, patience=PATIENCE)
+        claimed = seen.status._replace(attempt=job["attempt"], pod_name=job.get("pod", str(os.getpid())))
+        workflow = self._registry.workflows.get(seen.workflow)
+        if workflow is None:
+            known = ", ".join(sorted(self._registry.workflows)) or "none"
+            message = f"the package has no workflow {seen.workflow!r}; it has: {known}"
+            self._away(lambda: _record(journal, _refused(claimed, message)))
+            self._code = ENDED
+            return None
+        self._arm_deadline(seen)
+        workflow = with_manifest(workflow, job.get("manifest"))
+        return Execution(workflow, seen.context, claimed, journal, self._workshop, self._stop, self._tell_over)
+
+    def _look(self) -> RecordedRun | None:
+        return self._store.run_here(self._job["name"], self._job["namespace"])
+
+    def _look_why(self) -> None:
+        """Why this process is to go: the run is to be cancelled, or another process goes on with it."""
+        reason = StopReason.INTERRUPTED
+        try:
+            fresh = self._away(self._look)
+            if fresh is not None and fresh.cancel:
+                reason = StopReason.CANCELLED
+        except CloacaError as error:
+            log.warning("cannot tell why this run is to stop, so it will be resumed: %s", error)
+        self._stop.request(reason)
+
+    def _away(self, ask: Callable[[], T]) -> T:
+        """What ``ask``, which may wait for the store, answers; others may use this thread's place meanwhile."""
+        if not self._store.waits:
+            return ask()
+        self._workshop.crew.leave()
+        try:
+            return ask()
+        finally:
+            self._workshop.crew.back()
+
+    def _arm_deadline(self, run: RecordedRun) -> None:
+        """The deadline counts from the first start, over all attempts."""
+        seconds = run.active_deadline_seconds
+        if seconds is None:
+            return
+        used = 0.0
+        if run.status.started_at is not None:
+            used = (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
+        self._workshop.timers.after(
+            max(0.0, seconds - used), functools.partial(self._stop.request, StopReason.DEADLINE)
+        )
 
 
 class _ConditionJournal(StoreJournal):
@@ -146,35 +232,11 @@ def _reason_of_failure(record: Record) -> str:
     return RunReason.DEADLINE_EXCEEDED if cancelled and not failed else RunReason.TASK_FAILED
 
 
-async def _record(journal: StoreJournal, record: Record) -> None:
+def _record(journal: StoreJournal, record: Record) -> None:
     try:
-        await asyncio.to_thread(journal.write, record)
+        journal.write(record)
     except RunLost as lost:
         log.warning("%s", lost)
-
-
-async def _obey_signal(asked: asyncio.Event, stop: Stop, store: RunStore, run: RecordedRun) -> None:
-    """On SIGTERM, look why: the run is to be cancelled, or only this process is to go."""
-    await asked.wait()
-    reason = StopReason.INTERRUPTED
-    try:
-        fresh = await store.run(run.name, run.namespace)
-        if fresh is not None and fresh.cancel:
-            reason = StopReason.CANCELLED
-    except CloacaError as error:
-        log.warning("cannot tell why this run is to stop, so it will be resumed: %s", error)
-    stop.request(reason)
-
-
-def _arm_deadline(run: RecordedRun, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
-    """The deadline counts from the first start, over all attempts."""
-    seconds = run.active_deadline_seconds
-    if seconds is None:
-        return
-    used = 0.0
-    if run.status.started_at is not None:
-        used = (datetime.now(timezone.utc) - run.status.started_at).total_seconds()
-    loop.call_later(max(0.0, seconds - used), stop.request, StopReason.DEADLINE)
 
 
 def _refused(recorded: RecordedStatus, message: str) -> Record:

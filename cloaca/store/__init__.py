@@ -20,12 +20,12 @@ async def open_store(url: str) -> Store:
     return await SqlStore.open(url)
 
 
-async def open_runs(url: str) -> RunStore:
-    """What the process of a run needs of the store at ``url``, and no more. Raises StoreUnavailable."""
+def open_runs(url: str) -> RunStore:
+    """What the process of a run needs of the store at ``url``, and no more; waits for it. Raises StoreUnavailable."""
     if url.startswith("kubernetes:"):
         from cloaca.store.kubernetes.runs import KubernetesRuns
 
         return KubernetesRuns.open(url)
     from cloaca.store.sql.store import SqlStore
 
-    return await SqlStore.open(url)
+    return SqlStore.open_here(url)

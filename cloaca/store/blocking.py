@@ -32,7 +32,7 @@ class BlockingStore(RunStore, Protocol):
 
 def blocking(store: Store, loop: asyncio.AbstractEventLoop) -> BlockingStore:
     """``store`` for threads other than that of ``loop``, where it is asked if it has no way of its own."""
-    if all(hasattr(type(store), name) for name in ("waits", "run", "run_here", "create_here", "record_here")):
+    if all(hasattr(type(store), name) for name in ("waits", "run_here", "create_here", "record_here")):
         return cast("BlockingStore", store)
     return _OnLoop(store, loop)
 
@@ -62,15 +62,15 @@ class _OnLoop:
         self._loop = loop
         self._seen: dict[Ref, WorkflowRun] = {}  # those that are recorded here
 
-    async def run(self, name: str, namespace: str) -> RecordedRun | None:
+    def run_here(self, name: str, namespace: str) -> RecordedRun | None:
+        return self._ask(self._run(name, namespace))
+
+    async def _run(self, name: str, namespace: str) -> RecordedRun | None:
         found = await self._store.get(WorkflowRun, name, namespace)
         if found is None:
             return None
         self._seen[found.ref] = found
         return recorded(found)
-
-    def run_here(self, name: str, namespace: str) -> RecordedRun | None:
-        return self._ask(self.run(name, namespace))
 
     def create_here(self, obj: R, status: str) -> R:
         return self._ask(self._store.create(obj.model_copy(update={"status": _status(status)})))
@@ -86,8 +86,8 @@ class _OnLoop:
         mine = seen.model_copy(update={"metadata": metadata, "status": _status(status)})
         return (await self._store.write_status(mine)).metadata.resource_version
 
-    async def close(self) -> None:
-        await self._store.close()
+    def close_here(self) -> None:
+        self._ask(self._store.close())
 
     def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(question, self._loop).result()

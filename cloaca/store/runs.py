@@ -9,7 +9,7 @@ from cloaca.resources.ref import Ref
 
 
 class RunStore(Protocol):
-    """Where runs are recorded. What ends in ``_here`` is for threads, other than the loop's, and returns when done.
+    """Where runs are recorded. What ends in ``_here`` returns when done: not for a loop's thread.
 
     Every method may raise StoreUnavailable, and Invalid for a run that another version of this program stored.
     """
@@ -19,12 +19,8 @@ class RunStore(Protocol):
         """Whether those that end in ``_here`` wait for another process, such as a server."""
         ...
 
-    async def run(self, name: str, namespace: str) -> RecordedRun | None:
-        """The run as it stands, or None."""
-        ...
-
     def run_here(self, name: str, namespace: str) -> RecordedRun | None:
-        """As ``run``."""
+        """The run as it stands, or None."""
         ...
 
     def record_here(self, ref: Ref, uid: str, version: str, status: str) -> str:
@@ -34,6 +30,6 @@ class RunStore(Protocol):
         """
         ...
 
-    async def close(self) -> None:
+    def close_here(self) -> None:
         """Let go of everything. Idempotent."""
         ...

@@ -99,8 +99,9 @@ def on_a_node(folder: Path) -> dict[str, float]:
         bare: dict[str, list[float]] = {"bare": [], "without_volumes": [], "same_pod": []}
         before = asked(folder)
         for number in range(FIRES):
+            name = scene.run_of(f"file-{number}", "timed")  # asked before: a kubectl beside the run would slow it down
             scene.bring(f"file-{number}")
-            run = scene.await_run(scene.run_of(f"file-{number}", "timed"))
+            run = scene.await_run(name)
             scene.shell("rm inbox/*")  # the poller looks up each key that it meets again
             phases.append(_phases(Requests.read(folder), run))
             same = scene.get(f"job/{run['metadata']['name']}")["spec"]["template"]["spec"]

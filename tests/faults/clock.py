@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from faults.crew import Crew, ask, sleep
+from faults.crew import ask, sleep
 from faults.parsed import Parsed
 
 from cloaca.engine import journal
-from cloaca.processes import run
 from cloaca.store import blocking
 from cloaca.store.sql import store as sql
 
@@ -166,12 +165,11 @@ def governed(clock: WallClock, chance: random.Random, parsed: Parsed) -> Iterato
         if name.split(".")[0] in ("cloaca", "cloacina_operator") and vars(module).get("datetime") is dt.datetime:
             module.datetime = Virtual  # type: ignore[attr-defined]  # that it has one was just seen
             replaced.append(module)
-    real_uuid, state, real_crew = uuid.uuid4, random.getstate(), run.Crew
+    real_uuid, state = uuid.uuid4, random.getstate()
     real_uid, sql._new_uid = sql._new_uid, lambda: str(uuid.uuid4())
     real_from_row, sql.from_row = sql.from_row, parsed.from_row
     real_sleep, journal.sleep = journal.sleep, sleep
     real_ask, blocking._OnLoop._ask = blocking._OnLoop._ask, lambda _, question: ask(question)  # type: ignore[method-assign]  # while it lasts
-    run.Crew = Crew  # type: ignore[misc,assignment]  # as far as a run's process uses one
     uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128), version=4)
     random.seed(chance.random())
     try:
@@ -179,7 +177,7 @@ def governed(clock: WallClock, chance: random.Random, parsed: Parsed) -> Iterato
     finally:
         journal.sleep, blocking._OnLoop._ask = real_sleep, real_ask  # type: ignore[method-assign]  # as it was
         sql._new_uid, sql.from_row = real_uid, real_from_row
-        uuid.uuid4, run.Crew = real_uuid, real_crew  # type: ignore[misc]  # as it was
+        uuid.uuid4 = real_uuid
         random.setstate(state)
         for module in replaced:
             module.datetime = dt.datetime  # type: ignore[attr-defined]

@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloacina_operator.core.packages import PollerState
 from cloacina_operator.core.runs import Execution
+from faults.crew import Crew
 from faults.pipe import End, pipe
 from faults.processes import CURRENT, Process
 
+from cloaca.engine.execute import Workshop
+from cloaca.engine.slots import Slots
+from cloaca.engine.timers import Timers
 from cloaca.errors import CloacaError
 from cloaca.packages.inventory import Inventory, inventory_of
 from cloaca.polling.messages import LONGEST_LINE
 from cloaca.polling.poller import Poller
 from cloaca.polling.worker import _Worker
-from cloaca.processes.run import INTERRUPTED, LOST, attend
+from cloaca.processes.run import INTERRUPTED, LOST, TASKS_AT_ONCE, Attendance
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
+from cloaca.store import RunStore
 from cloaca.store.blocking import blocking
 
 if TYPE_CHECKING:
@@ -172,11 +177,29 @@ class Machine:
             "pod": f"{run.name}-{attempt}",
         }
         try:
-            code = await attend(blocking(store, self._world.loop), job, self._world.registries[digest], running.asked)
+            code = await self._attended(blocking(store, self._world.loop), job, digest, running.asked)
         except CloacaError:
             code = 1
         self._run_ended(run, running, f"exit code {code}", interrupted=code in (INTERRUPTED, LOST))
         running.process.kill()
+
+    async def _attended(self, store: RunStore, job: dict[str, Any], digest: str, asked: asyncio.Event) -> int:
+        """As ``cloaca.processes.run.run``, in a loop that others use."""
+        loop, over = self._world.loop, asyncio.Event()
+        workshop = Workshop(crew=Crew(), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))  # type: ignore[arg-type]  # its threads take turns
+        registry = self._world.registries[digest]
+        attendance = Attendance(store, job, registry, workshop, over=lambda: loop.call_soon_threadsafe(over.set))
+        attendance.begin()
+        obeying = loop.create_task(_obey(asked, attendance))
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            attendance.abandon()
+            await over.wait()
+            raise
+        finally:
+            obeying.cancel()
+        return attendance.result()
 
     def _run_ended(self, run: WorkflowRun, running: _Running, how: str, *, interrupted: bool) -> None:
         if running.execution.ended_at is not None:
@@ -241,6 +264,11 @@ class _WorkerProcess:
 
     def memory(self) -> int:
         return 0  # it has none of its own
+
+
+async def _obey(asked: asyncio.Event, attendance: Attendance) -> None:
+    await asked.wait()
+    attendance.interrupt()
 
 
 async def _worker(world: World, poller: Process, digest: str) -> _WorkerProcess:

@@ -10,20 +10,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from cloaca.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound, StoreError, StoreUnavailable
+from cloaca.errors import StoreUnavailable
 from cloaca.store.kubernetes.config import Server
 from cloaca.store.kubernetes.http import Answer, Client, NotConnected
+from cloaca.store.kubernetes.refusals import PAUSES, TIMEOUT, Again, Expired, away, refused
 
 Object = dict[str, Any]
 
 PAGE = 500
-TIMEOUT = 30.0  # seconds for one answer
 SILENCE = 120  # seconds after which the server ends a watch, so that a dead connection is noticed
-PAUSES = (0.1, 0.5, 1.5)  # seconds before what may be tried again is
-LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After asks for
 LINE_LIMIT = 16 * 1024 * 1024  # an object has 1.5 MiB at most
 
-JSON_PATCH = "application/json-patch+json"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 NAMES_ONLY_EVENTS = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"
 CLOSED = "the store is closed: open it anew"
@@ -35,10 +32,6 @@ class Page(NamedTuple):
     items: Sequence[Object]
     version: str  # of the whole list
     first: bool  # what came before, if anything, is void
-
-
-class Expired(Exception):
-    """The resource version is too old: list again."""
 
 
 class Api:
@@ -72,10 +65,8 @@ class Api:
         for pause in (*PAUSES, None):
             try:
                 return await self._once(method, path, data, params, headers)
-            except _Again as again:
-                if pause is None or not (again.untaken or method == "GET"):
-                    raise again.error from again.__cause__
-                await asyncio.sleep(min(again.after or pause, LONGEST_PAUSE))
+            except Again as again:
+                await asyncio.sleep(again.pause(method, pause))
         raise AssertionError("unreachable")
 
     async def _once(
@@ -95,10 +86,10 @@ class Api:
                 text = await answer.read()
                 self.answered_at = time.monotonic()
                 if answer.status >= 400:
-                    raise _refused(answer.status, text, path, answer.headers.get("retry-after"))
+                    raise refused(answer.status, text, path, answer.headers.get("retry-after"))
         except (asyncio.TimeoutError, OSError) as error:
             self._open()
-            raise _Again(self._away(error), untaken=isinstance(error, NotConnected)) from error
+            raise Again(self._away(error), untaken=isinstance(error, NotConnected)) from error
         answered: Object = json.loads(text)
         return answered
 
@@ -154,13 +145,13 @@ class Api:
                 silence=SILENCE + TIMEOUT,
             ) as answer:
                 if answer.status >= 400:
-                    raise _refused(answer.status, await answer.read(), path, answer.headers.get("retry-after"))
+                    raise refused(answer.status, await answer.read(), path, answer.headers.get("retry-after"))
                 async for line in _lines(answer):
                     event: Object = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise _refused(int(event["object"].get("code", 500)), line, path, None, event["object"])
+                        raise refused(int(event["object"].get("code", 500)), line, path, None, event["object"])
                     yield event
-        except _Again as again:
+        except Again as again:
             raise again.error from again.__cause__
         except (asyncio.TimeoutError, OSError, ValueError) as error:
             self._open()
@@ -175,10 +166,10 @@ class Api:
                 "GET", f"{self._base}{path}", params=params, headers=await self._authorized({})
             ) as answer:
                 if answer.status >= 400:
-                    raise _refused(answer.status, await answer.read(), path, None)
+                    raise refused(answer.status, await answer.read(), path, None)
                 async for piece in answer.pieces():
                     yield piece
-        except _Again as again:
+        except Again as again:
             raise again.error from again.__cause__
         except (asyncio.TimeoutError, OSError) as error:
             self._open()
@@ -195,21 +186,11 @@ class Api:
 
     def _away(self, error: Exception) -> StoreUnavailable:
         said = "no answer in time" if isinstance(error, asyncio.TimeoutError) else str(error) or type(error).__name__
-        return StoreUnavailable(f"the API server {self.server.url} cannot be reached: {said}")
+        return away(self.server.url, said)
 
     async def close(self) -> None:
         """Let go of the connections. Idempotent."""
         await self._client.close()
-
-
-class _Again(Exception):
-    """What may be tried again, and what to raise where it is not."""
-
-    def __init__(self, error: StoreUnavailable, *, untaken: bool, after: float | None = None) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.untaken = untaken  # whether a write was certainly not taken
-        self.after = after  # seconds
 
 
 async def _lines(answer: Answer) -> AsyncIterator[bytes]:
@@ -235,37 +216,3 @@ def resource_of(path: str) -> str:
     if rest[:1] == ["namespaces"] and len(rest) > 2:
         rest = rest[2:]
     return "/".join((rest[0], rest[2])) if len(rest) > 2 else rest[0] if rest else path
-
-
-def _refused(
-    code: int, text: bytes, path: str, after: str | None, status: Object | None = None
-) -> StoreError | Expired | _Again:
-    """What a refusal means to us."""
-    if status is None:
-        try:
-            status = json.loads(text)
-        except ValueError:
-            status = {"message": text[:200].decode(errors="replace").strip()}
-    said = str(status.get("message") or f"status {code}") if isinstance(status, dict) else f"status {code}"
-    reason = status.get("reason") if isinstance(status, dict) else None
-    seconds = float(after) if after is not None and after.isdigit() else None
-    match code:
-        case 401:
-            return StoreUnavailable(f"the API server does not know us ({said}): log in again, or renew the kubeconfig")
-        case 403:
-            return Forbidden(f"the API server refused {path}: {said}")
-        case 404:
-            return NotFound(said)
-        case 409 if reason == "AlreadyExists":
-            return AlreadyExists(said)
-        case 409:
-            return Conflict(said)
-        case 410:
-            return Expired(said)
-        case 400 | 413 | 422:
-            return Invalid(said)
-        case 429:
-            return _Again(StoreUnavailable(f"the API server is busy: {said}"), untaken=True, after=seconds)
-        case _ if "request is too large" in said:
-            return Invalid(f"{said}: an object has to stay under 1.5 MB")
-    return _Again(StoreUnavailable(f"the API server failed: {said}"), untaken=False, after=seconds)

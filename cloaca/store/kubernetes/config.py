@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -212,6 +211,8 @@ class _Plugin:
     def __call__(self) -> str | None:
         if time.time() < self._until:
             return self._token
+        import subprocess  # no pod needs it
+
         entry = self._entry
         environment = {**os.environ, **{pair["name"]: pair["value"] for pair in entry.get("env") or ()}}
         asked = {"apiVersion": entry.get("apiVersion"), "kind": "ExecCredential", "spec": {"interactive": False}}

@@ -11,7 +11,8 @@ from contextlib import aclosing
 from cloaca.errors import Invalid, StoreUnavailable
 from cloaca.resources.ref import Ref
 from cloaca.store.base import Change
-from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Expired, Object
+from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Object
+from cloaca.store.kubernetes.refusals import Expired
 
 log = logging.getLogger("cloacina.store")
 

@@ -15,8 +15,9 @@ from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound
 from cloaca.resources import CloacinaPackage, owned_by
 from cloaca.resources.names import COMPONENT_LABEL, PACKAGE_LABEL, label_value, object_name
 from cloaca.resources.package import ConfigMapSource
-from cloaca.store.kubernetes.api import JSON_PATCH, NAMES_ONLY, Api, Object
+from cloaca.store.kubernetes.api import NAMES_ONLY, Api, Object
 from cloaca.store.kubernetes.archives import pieces, source_part
+from cloaca.store.kubernetes.refusals import JSON_PATCH
 
 SOURCE_COMPONENT = "source"
 SOURCE_KEY = "package.cloacina"

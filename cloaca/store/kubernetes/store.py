@@ -18,10 +18,11 @@ from cloaca.resources.ref import API_VERSION, DEFAULT_NAMESPACE, Ref
 from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
 from cloaca.store.kubernetes import archives
-from cloaca.store.kubernetes.api import CLOSED, JSON_PATCH, NAMES_ONLY, Api, Object
+from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, Api, Object
 from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, find_server, parse_url
 from cloaca.store.kubernetes.feed import Follower, Reflector, Saw, key_of
+from cloaca.store.kubernetes.refusals import JSON_PATCH
 from cloaca.store.sql.rows import check, from_json, may_exist, metadata_columns, spec_json, status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])

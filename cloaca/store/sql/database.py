@@ -96,3 +96,7 @@ class Database(Protocol):
     async def close(self) -> None:
         """Let go of everything; a call that is under way ends first. Idempotent."""
         ...
+
+    def close_here(self) -> None:
+        """As ``close``, for a thread that may wait."""
+        ...

@@ -97,15 +97,17 @@ class PostgresDatabase:
         self._subscribers.discard(event)
 
     async def close(self) -> None:
+        """As in the protocol."""
+        await asyncio.to_thread(self.close_here)
+
+    def close_here(self) -> None:
         """As in the protocol. In a forked child it touches nothing: all of it is the parent's."""
         with self._closing:
             if self._closed:
                 return
             self._closed = True
-        if os.getpid() == self._pid:
-            await asyncio.to_thread(self._close)
-
-    def _close(self) -> None:
+        if os.getpid() != self._pid:
+            return
         self._listener.close()
         self._writing.close()
         self._reading.close()

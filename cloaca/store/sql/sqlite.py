@@ -108,6 +108,10 @@ class SqliteDatabase:
         self._feed.unsubscribe(event)
 
     async def close(self) -> None:
+        """As in the protocol."""
+        self.close_here()
+
+    def close_here(self) -> None:
         """As in the protocol. In a forked child it touches nothing: all of it is the parent's."""
         with self._closing:
             if self._closed:

@@ -55,6 +55,13 @@ class SqlStore:
     @classmethod
     async def open(cls, url: str) -> SqlStore:
         """The store at ``url`` (see ``parse_url``). Raises StoreUnavailable."""
+        if isinstance(parse_url(url), SqliteUrl):
+            return cls.open_here(url)
+        return await asyncio.to_thread(cls.open_here, url)
+
+    @classmethod
+    def open_here(cls, url: str) -> SqlStore:
+        """As ``open``, in a thread that waits for a server."""
         parsed = parse_url(url)
         if isinstance(parsed, SqliteUrl):
             return cls(SqliteDatabase(parsed))
@@ -64,7 +71,7 @@ class SqlStore:
             raise StoreUnavailable(
                 f"PostgreSQL needs the package psycopg ({missing}): run pip install 'cloacina[postgres]'"
             ) from missing
-        return cls(await asyncio.to_thread(PostgresDatabase, parsed))
+        return cls(PostgresDatabase(parsed))
 
     # --- reading
 
@@ -74,14 +81,10 @@ class SqlStore:
         row = await self._one("get", {"kind": kind.KIND, "namespace": namespace, "name": name})
         return None if row is None else from_row(kind, row)
 
-    async def run(self, name: str, namespace: str) -> RecordedRun | None:
+    def run_here(self, name: str, namespace: str) -> RecordedRun | None:
         """As in ``RunStore``."""
         if not may_exist(name=name, namespace=namespace):
             return None
-        return _recorded(await self._database.read(self._sql["get"], _by_name(Ref(WorkflowRun.KIND, namespace, name))))
-
-    def run_here(self, name: str, namespace: str) -> RecordedRun | None:
-        """As in ``RunStore``."""
         return _recorded(self._database.read_here(self._sql["get"], _by_name(Ref(WorkflowRun.KIND, namespace, name))))
 
     async def list(
@@ -275,6 +278,10 @@ class SqlStore:
 
     async def close(self) -> None:
         await self._database.close()
+
+    def close_here(self) -> None:
+        """As in ``RunStore``."""
+        self._database.close_here()
 
     # --- inside a transaction
 

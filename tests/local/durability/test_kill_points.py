@@ -78,7 +78,7 @@ async def main():
     store = await open_store(url)
     killing = Killing(store)
     workflow = builder.build()
-    run = await store.run("run", DEFAULT_NAMESPACE)
+    run = store.run_here("run", DEFAULT_NAMESPACE)
     if run is None:
         claimed = RecordedStatus(attempt=1)
         made = WorkflowRun(metadata=ObjectMeta(name="run"), spec=RunSpec(workflow="chain"))

@@ -19,6 +19,7 @@ HEAVY = {
     *("aiohttp", "yaml", "pydantic", "pydantic_core", "kubernetes", "kopf", "sqlite3", "psycopg"),
     *("cloaca.resources.meta", "cloaca.packages.manifest", "cloaca.resources.plain", "importlib.metadata"),
     *("prometheus_client", "argparse", "tempfile", "uuid", "decimal"),
+    *("asyncio", "concurrent.futures", "h11", "http.client", "logging", "traceback", "inspect", "subprocess", "random"),
 }
 
 
@@ -223,8 +224,9 @@ def test_the_process_of_a_run_loads_what_it_needs_and_no_more() -> None:
     """Each of these costs every run, before its first task, more than the run's own requests."""
     code = """
 import sys
-import cloaca.processes.attempt, cloaca.processes.mounted, cloaca.processes.run
+import cloaca, cloaca.processes.attempt, cloaca.processes.mounted, cloaca.processes.run
 import cloaca.packages.load, cloaca.store.kubernetes.runs
+cloaca.task, cloaca.trigger, cloaca.WorkflowBuilder, cloaca.TriggerResult
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
