@@ -18,7 +18,7 @@ from servers import free_port
 
 from cloaca.errors import ImportCrashed, LoadError
 from cloaca.packages.archive import read_archive
-from cloaca.processes.exits import LOST
+from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.processes.report import read_report
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, RunSpec, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.package import PackageSource, PackageSpec
@@ -30,6 +30,24 @@ TRIGGER = """
 @cloaca.trigger(name="inbox", poll_interval="200ms")
 def inbox():
     return cloaca.TriggerResult.fire(cloaca.Context({"n": 1}), key="once")
+"""
+
+WAITING = """
+import asyncio, os, pathlib, time
+import cloaca
+
+long = pathlib.Path(os.environ["CLOACA_LAST_WORDS"]).with_name("long")
+
+with cloaca.WorkflowBuilder("demo"):
+    @cloaca.task(id="only")
+"""
+SYNC = f"""{WAITING}
+    def only(context):
+        time.sleep(60 if long.exists() else 0)
+"""
+ASYNC = f"""{WAITING}
+    async def only(context):
+        await asyncio.sleep(60 if long.exists() else 0)
 """
 
 
@@ -104,6 +122,45 @@ async def test_a_pod_executes_its_run(tmp_path: Path) -> None:
     again, _ = pod.finish("attempt", *of_run(pod, run, attempt=2))
     assert again == LOST, "a run that has ended is nobody's"
     await store.close()
+
+
+@pytest.mark.parametrize("ends", ["by itself", "by SIGTERM", "cancelled", "at its deadline"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_run_ends_as_it_is_to_whether_its_tasks_are_async_or_not(
+    tmp_path: Path, is_async: bool, ends: str
+) -> None:
+    """Its process becomes a loop of asyncio only for an async task: all must hold in both states."""
+    pod = Pod(tmp_path, archive(ASYNC if is_async else SYNC))
+    store = await open_store(pod.store)
+    run = await submitted(store, active_deadline_seconds=1 if ends == "at its deadline" else 100)
+    long = tmp_path / "long"
+    if ends != "by itself":
+        long.touch()
+    process = pod.start("attempt", *of_run(pod, run))
+    if ends in ("by SIGTERM", "cancelled"):
+        await eventually(lambda: _running(store), "the task to run")
+        if ends == "cancelled":
+            seen = await store.get(WorkflowRun, "demo-1")
+            assert seen is not None
+            await store.update(seen.with_spec(cancel=True))
+        process.send_signal(signal.SIGTERM)
+    said, _ = await asyncio.to_thread(process.communicate, timeout=PATIENCE)
+
+    ended = await store.get(WorkflowRun, "demo-1")
+    assert ended is not None
+    phase, code = {
+        "by itself": (RunPhase.COMPLETED, ENDED),
+        "by SIGTERM": (RunPhase.PENDING, INTERRUPTED),
+        "cancelled": (RunPhase.CANCELLED, ENDED),
+        "at its deadline": (RunPhase.FAILED, ENDED),
+    }[ends]
+    assert (ended.status.phase, process.returncode) == (phase, code), said
+    await store.close()
+
+
+async def _running(store: Store) -> bool:
+    run = await store.get(WorkflowRun, "demo-1")
+    return run is not None and run.status.phase is RunPhase.RUNNING
 
 
 async def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
