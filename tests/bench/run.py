@@ -108,8 +108,7 @@ CLUSTER_PHASES = (
     ("operator", "the operator: from there to the request that makes its Job"),
     ("scheduled", "Job controller and scheduler: until the pod is bound to the node"),
     ("started", "kubelet and containerd: volumes, sandbox, container"),
-    ("imported", "Python, what we import, and the package: unpacked, checked, imported"),
-    ("read", "the store is opened, and asked for the run"),
+    ("imported", "Python, what we import, and the package: unpacked, checked, imported; the run is read meanwhile"),
     ("claimed", "until the run is claimed, by its first record"),
     ("task", "until the task runs"),
 )
