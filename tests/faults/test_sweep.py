@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 from cluster.control_plane import ControlPlane
@@ -115,11 +116,15 @@ def test_a_crash_after_a_read_is_the_crash_before_it(on: str, call: str) -> None
 
 
 @pytest.mark.parametrize("on", ["memory", "file"])
-def test_a_case_goes_the_same_way_in_another_process(on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_case_goes_the_same_way_in_another_process_which_leaves_no_files(
+    on: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     case = Case(scenario="update", seed=12, on=on, planned=(POLLER_DIES, STATUS_IS_LOST))
     monkeypatch.setenv("PYTHONHASHSEED", "7")  # the order of sets is another one there
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         there = pool.submit(visit, case).result()
+    assert list(tmp_path.iterdir()) == []
     here = visit(case)
     assert (here.passed, here.seconds, here.struck) == (there.passed, there.seconds, there.struck)
 

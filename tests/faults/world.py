@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import logging
 import random
@@ -367,6 +368,15 @@ def _packed(code: str, version: str, tasks: tuple[str, ...], triggers: str) -> t
     ]
     text = code + f"\n# {version}\n"
     data = archive(text, version=version, tasks=declared, triggers=list(eval(triggers)))  # a repr of ours
-    path = Path(tempfile.mkdtemp(prefix="faults-")) / "demo.cloacina"
+    digest = hashlib.sha256(data).hexdigest()
+    path = _folder() / f"{digest}.cloacina"
     path.write_bytes(data)
-    return path.as_uri(), f"sha256:{hashlib.sha256(data).hexdigest()}", text
+    return path.as_uri(), f"sha256:{digest}", text
+
+
+@cache
+def _folder() -> Path:
+    """Of this process; gone with it."""
+    made = tempfile.TemporaryDirectory(prefix="faults-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
