@@ -10,6 +10,17 @@ import pytest
 from cluster import binaries
 from cluster.control_plane import ControlPlane, given_cluster
 from cluster.control_plane import control_plane as started
+from groups import CLUSTER, STORES
+
+CLUSTER_TESTS = Path(__file__).parent / "cluster"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give whoever needs a control plane to one of two processes of the tests: each process would start its own."""
+    for item in items:
+        if "control_plane" in getattr(item, "fixturenames", ()):
+            item.add_marker(CLUSTER if item.path.is_relative_to(CLUSTER_TESTS) else STORES)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import postgres_server
 import pytest
 from cluster.control_plane import ControlPlane
 from emptying import remove_everything
+from groups import STORES
 
 from cloaca.store import Store, open_store
 
@@ -57,10 +58,16 @@ async def emptied(store: Store) -> Store:
 FACTORIES: tuple[Factory, ...] = (memory, sqlite_file, postgres, kubernetes, kubernetes_cached)
 
 
-@pytest.fixture(params=FACTORIES, ids=lambda factory: factory.__name__)
+ON_A_CLUSTER = (kubernetes, kubernetes_cached)
+
+
+@pytest.fixture(
+    params=[pytest.param(factory, marks=STORES) if factory in ON_A_CLUSTER else factory for factory in FACTORIES],
+    ids=lambda factory: factory.__name__,
+)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     """An empty store."""
-    if request.param in (kubernetes, kubernetes_cached):
+    if request.param in ON_A_CLUSTER:
         serve(request.getfixturevalue("control_plane"), tmp_path)
     made = await request.param(tmp_path)
     yield made

@@ -12,8 +12,9 @@ import pytest
 from cluster.binaries import Unavailable, cache
 from cluster.node import images
 from cluster.node.docker import Docker, docker
+from groups import NODE
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("node")]
+pytestmark = [pytest.mark.long, NODE]
 
 SUITE = "bookworm"  # as image/build.sh has it where nobody says another one
 BASE, TAG = "cloacina-base:test", "cloacina:dockerfile-test"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cluster import binaries
 from cluster.node import images, inside, machine, node
+from groups import NODE
 
 HOLD = """
 import sys
@@ -42,7 +43,7 @@ def left(folder: Path, process: int) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("node")
+@NODE
 def test_a_node_whose_tests_were_killed_leaves_nothing(tmp_path: Path) -> None:
     try:
         machine.require()

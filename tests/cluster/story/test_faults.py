@@ -17,8 +17,9 @@ import pytest
 from cluster.story import orders
 from cluster.story.scene import ROOT, SYSTEM, Scene
 from cluster.story.stage import DATA
+from groups import NODE
 
-pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process of the tests
+pytestmark = NODE
 
 DONE = ["first 1.0.0", "begun 1.0.0", "ended 1.0.0"]
 OUTAGE = 30.0  # seconds

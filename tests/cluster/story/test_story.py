@@ -10,10 +10,11 @@ import pytest
 from cluster.story import orders
 from cluster.story.scene import PATIENCE, ROOT, Scene
 from cluster.story.stage import DATA
+from groups import NODE
 
 from cloaca.packages.build import build_package
 
-pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process of the tests
+pytestmark = NODE
 
 GOLDEN = Path(__file__).with_name("golden")
 TIMES = ("AGE", "LAST FIRE", "STARTED", "FINISHED")

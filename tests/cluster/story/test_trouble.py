@@ -8,8 +8,9 @@ import pytest
 from cluster.story import orders
 from cluster.story.scene import NAMESPACE, Scene
 from cluster.story.stage import DATA
+from groups import NODE
 
-pytestmark = pytest.mark.xdist_group("node")  # one node for all, in one process of the tests
+pytestmark = NODE
 
 
 def ready(story: Scene, package: str) -> dict[str, Any]:
