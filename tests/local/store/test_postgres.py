@@ -190,7 +190,7 @@ asyncio.run(main())
 
 
 async def test_who_gets_no_turn_is_told_so(server: postgres_server.Shared) -> None:
-    url = server.url(schema := f"t_{uuid.uuid4().hex}", lock_timeout="200")
+    url = server.url(schema := f"t_{uuid.uuid4().hex}", lock_timeout="1000")
     store = await open_store(url)
     with psycopg.connect(server.admin) as holder:
         holder.execute(f'LOCK TABLE "{schema}".counters')
