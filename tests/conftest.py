@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from cluster.control_plane import control_plane as started
 from groups import CLUSTER, STORES
 
 CLUSTER_TESTS = Path(__file__).parent / "cluster"
+
+
+def pytest_configure() -> None:
+    """Let programs of the tests be interrupted, though a shell that runs us in the background has Ctrl-C ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
