@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cloaca.resources.meta import matches
 from cloaca.resources.ref import Ref
 from cloaca.store.kubernetes.api import Object
 
@@ -17,7 +16,6 @@ from cloaca.store.kubernetes.api import Object
 class _Kept(NamedTuple):
     version: int
     uid: str
-    labels: dict[str, str]
     text: bytes
 
 
@@ -44,7 +42,7 @@ class Cache:
         found = [
             ref
             for ref, kept in self._of(kind).items()
-            if namespace in (None, ref.namespace) and matches(kept.labels, labels)
+            if namespace in (None, ref.namespace) and (not labels or _has(kept.text, labels))
         ]
         return [self._of(kind)[ref].text for ref in sorted(found)]
 
@@ -63,7 +61,7 @@ class Cache:
             return
         metadata.pop("managedFields", None)
         text = json.dumps(obj, separators=(",", ":"), ensure_ascii=False).encode()
-        self._of(ref.kind)[ref] = _Kept(version, uid, metadata.get("labels") or {}, text)
+        self._of(ref.kind)[ref] = _Kept(version, uid, text)
 
     def deleted(self, ref: Ref, uid: str) -> None:
         """We deleted it: what the watch still tells of it is the past."""
@@ -74,6 +72,14 @@ class Cache:
 
     def _of(self, kind: str) -> dict[Ref, _Kept]:
         return self._kinds.setdefault(kind, {})
+
+
+def _has(text: bytes, labels: Mapping[str, str]) -> bool:
+    """Whether the object carries all of ``labels``. Most do not even mention them, which is soon seen."""
+    if not all(f'"{key}":"{value}"'.encode() in text for key, value in labels.items()):
+        return False
+    carried: dict[str, str] = json.loads(text)["metadata"].get("labels") or {}
+    return labels.items() <= carried.items()
 
 
 def version_of(obj: Object) -> int:

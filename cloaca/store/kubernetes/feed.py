@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
@@ -165,4 +166,4 @@ class Reflector:
 
 def key_of(obj: Object) -> Key:
     """Where it stands."""
-    return (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
+    return (sys.intern(obj["metadata"].get("namespace", "")), obj["metadata"]["name"])  # thousands in one namespace

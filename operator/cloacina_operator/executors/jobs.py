@@ -137,7 +137,7 @@ class Jobs:
     async def _inspected(self, package: CloacinaPackage, wanted: Manifest) -> tuple[str, Hindrance | None]:
         """The last words of the inspection, made if it is not there; with what went wrong where it left none."""
         namespace, name = key_of(wanted)
-        news = self._seen.news[(namespace, name)]
+        news = self._seen.news.setdefault((namespace, name), asyncio.Event())
         while True:
             news.clear()
             job = self._seen.jobs.get(namespace, name)
@@ -337,7 +337,6 @@ class Jobs:
     def forget_run(self, run: Ref) -> None:
         self._refused.pop(run, None)
         self._refused_at.pop(run, None)
-        self._seen.news.pop((run.namespace, run.name), None)
 
     async def remove_run(self, run: Ref) -> None:
         """Its Job is owned by it, and goes with it."""

@@ -54,8 +54,8 @@ class Sightings:
         self.refusals: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # Job's uid -> name -> event
         self._ends: dict[str, Execution] = {}  # Job's uid -> how its pod ended, which outlives the pod
         self.active: set[str] = set()  # uids of Jobs of runs that have not ended
-        self.news: defaultdict[tuple[str, str], asyncio.Event] = defaultdict(asyncio.Event)
-        """Namespace and name of a Job → set when it, or a pod of it, changed."""
+        self.news: dict[tuple[str, str], asyncio.Event] = {}
+        """Namespace and name of a Job that somebody waits for → set when it, or a pod of it, changed."""
         self.stopped: set[str] = set()  # uids of Deployments and Jobs that were asked to go
 
     async def run(self) -> None:
@@ -79,6 +79,8 @@ class Sightings:
     # --- what is heard
 
     def _saw_deployment(self, before: Object | None, after: Object | None) -> None:
+        if before is not None and (after is None or uid_of(after) != uid_of(before)):
+            self.stopped.discard(uid_of(before))
         self._tell(after or before)
 
     def _saw_job(self, before: Object | None, after: Object | None) -> None:
@@ -154,7 +156,8 @@ class Sightings:
         if obj is None:
             return
         namespace, name = key_of(obj)
-        self.news[(namespace, name)].set()
+        if (news := self.news.get((namespace, name))) is not None:
+            news.set()
         if component_of(obj) == Component.RUN:
             self._changed(Ref(WorkflowRun.KIND, namespace, name))
             return

@@ -68,13 +68,28 @@ class Watched:
         self._changed(before, None)
 
 
+_OF_STATUS = ("phase", "reason", "message", "conditions", "initContainerStatuses", "containerStatuses")
+_OF_CONTAINER_STATUS = ("name", "image", "state", "lastState", "restartCount")
+_OF_CONTAINER = ("name", "resources")
+
+
 def slim(obj: Object) -> Object:
-    """Without what nobody reads of it and takes the most room: there may be thousands."""
+    """``obj`` without what nobody reads of it and takes the most room: there may be thousands."""
     obj["metadata"].pop("managedFields", None)
     spec = obj.get("spec", {})
-    for name in ("template", "volumes", "tolerations"):  # of Deployments and Jobs; of pods
-        spec.pop(name, None)
+    if "template" in spec:  # of Deployments and Jobs, which we made: their annotations say after what
+        del obj["spec"]
+    elif "containers" in spec:  # of pods
+        obj["spec"] = {"containers": [_only(_OF_CONTAINER, container) for container in spec["containers"]]}
+        status = obj["status"] = _only(_OF_STATUS, obj.get("status", {}))
+        for name in ("initContainerStatuses", "containerStatuses"):
+            if status.get(name):
+                status[name] = [_only(_OF_CONTAINER_STATUS, container) for container in status[name]]
     return obj
+
+
+def _only(names: Sequence[str], of: Object) -> Object:
+    return {name: of[name] for name in names if name in of}
 
 
 def uid_of(obj: Object) -> str:

@@ -43,6 +43,7 @@ log = logging.getLogger("cloacina.operator")
 
 REQUEST_TIMEOUT = 30.0  # seconds; kopf waits five minutes where nobody says so
 WORKERS = 50  # of kopf, which knows no limit by itself
+LINGERS = 0.1  # seconds that one of them waits for more of its object; the next object waits for it, held in memory
 SILENCE = 300  # seconds after which the server ends a watch of kopf
 
 
@@ -153,6 +154,7 @@ def quiet_settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.networking.request_timeout = REQUEST_TIMEOUT
     settings.queueing.worker_limit = WORKERS
+    settings.queueing.idle_timeout = LINGERS
     settings.watching.server_timeout = SILENCE
     settings.scanning.disabled = True  # our kinds are there before us; nobody needs the right to list all of them
     return settings

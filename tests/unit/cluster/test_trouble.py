@@ -7,6 +7,7 @@ import pytest
 from cloacina_operator.core.packages import Hindrance
 from cloacina_operator.core.runs import Execution
 from cloacina_operator.core.trouble import execution_of, last_words, of_deployment, of_pod
+from cloacina_operator.executors.watched import slim
 
 from cloaca.resources.conditions import POD_TROUBLE
 
@@ -16,16 +17,19 @@ JOB: dict[str, Any] = {"metadata": {"name": "r-1", "annotations": {"cloacina.io/
 
 
 def pod(phase: str = "Pending", **changes: Any) -> dict[str, Any]:
+    """A pod as it is kept."""
     main = changes.pop("main", None)
     status = {"phase": phase, **changes}
     if main is not None:
         status["containerStatuses"] = [{"name": "main", "image": "team/image:1", "restartCount": 0, **main}]
     limits = {"resources": {"limits": {"memory": "64Mi"}}}
-    return {
-        "metadata": {"name": "r-1-x7k2p", "creationTimestamp": "2026-03-28T08:58:00Z"},
-        "spec": {"containers": [{"name": "main", **limits}]},
-        "status": status,
-    }
+    return slim(
+        {
+            "metadata": {"name": "r-1-x7k2p", "creationTimestamp": "2026-03-28T08:58:00Z"},
+            "spec": {"containers": [{"name": "main", **limits}]},
+            "status": status,
+        }
+    )
 
 
 def waiting(reason: str, message: str = "", **more: Any) -> dict[str, Any]:
