@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +18,7 @@ from cloaca.authoring.workflow import Workflow
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Execution, Stop, StopReason, Workshop
 from cloaca.engine.journal import PATIENCE, StoreJournal, patiently
-from cloaca.engine.log import Log
+from cloaca.engine.log import Log, once_loaded
 from cloaca.engine.loop import LateLoop
 from cloaca.engine.record import Kept, Record, TaskRecord
 from cloaca.engine.slots import Slots
@@ -45,8 +44,7 @@ def run(job: dict[str, Any], registry: Registry, ahead: Ahead | None = None) -> 
     """Execute the run that ``job`` names: ``store`` (URL), ``namespace``, ``name``, ``uid``, ``attempt``, and
     ``manifest`` (path, or None), which ``ahead`` has looked for. Returns one of the exit codes of ``exits``. For the
     main thread."""
-    if "logging" in sys.modules:  # else nobody has a logger, and loading it can wait until the claim is on its way
-        _configure_logging()
+    once_loaded(_configure_logging)
     loop = LateLoop()
     workshop = Workshop(crew=Crew(_THREADS, name="task"), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
     found = None if ahead is None else ahead.found()
@@ -57,7 +55,6 @@ def run(job: dict[str, Any], registry: Registry, ahead: Ahead | None = None) -> 
     signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(attendance.interrupt))
     attendance.begin()
     try:
-        _configure_logging()
         loop.run()
     finally:
         store.close_here()

@@ -36,7 +36,9 @@ class Direct:
         parts = urlsplit(server.url)
         self._server = server
         self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port or (443 if self._secure else 80)
+        self._host = (parts.hostname or "").encode("idna" if not server.url.isascii() else "ascii")
+        """As bytes: what is text, Python would take through a codec that takes as long to load as a request."""
+        self._port = parts.port or (443 if self._secure else 80)
         self._named = parts.netloc.rpartition("@")[2]
         self._base = parts.path.rstrip("/")  # of an API server behind a gateway
         self._idle: deque[_Connection] = deque()
@@ -101,7 +103,7 @@ class Direct:
             connection.close()
 
     def _connected(self, until: float) -> _Connection:
-        link = socket.create_connection((self._host, self._port), _left(until))
+        link = socket.create_connection((self._host, self._port), _left(until))  # type: ignore[arg-type]  # bytes will do
         try:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._secure and self._server.tls is not None:

@@ -1,6 +1,7 @@
 """The entry points of the runtime image, as real processes with an archive mounted as Kubernetes mounts it."""
 
 import asyncio
+import re
 import signal
 import socket
 import subprocess
@@ -161,6 +162,28 @@ async def test_a_run_ends_as_it_is_to_whether_its_tasks_are_async_or_not(
 async def _running(store: Store) -> bool:
     run = await store.get(WorkflowRun, "demo-1")
     return run is not None and run.status.phase is RunPhase.RUNNING
+
+
+LOGS = """
+import cloaca
+
+with cloaca.WorkflowBuilder("demo"):
+    @cloaca.task(id="only")
+    def only(context):
+        import logging
+        logging.getLogger("loader").warning("half empty")
+"""
+
+
+async def test_what_a_task_logs_says_when_and_who(tmp_path: Path) -> None:
+    pod = Pod(tmp_path, archive(LOGS))
+    store = await open_store(pod.store)
+
+    code, said = pod.finish("attempt", *of_run(pod, await submitted(store)))
+
+    assert code == 0
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING loader: half empty\n", said)
+    await store.close()
 
 
 async def test_a_package_that_cannot_be_imported_says_why(tmp_path: Path) -> None:
