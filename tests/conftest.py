@@ -11,9 +11,9 @@ import pytest
 from cluster import binaries
 from cluster.control_plane import ControlPlane, given_cluster
 from cluster.control_plane import control_plane as started
-from groups import CLUSTER, STORES
+from groups import API_SERVER, OPERATORS
 
-CLUSTER_TESTS = Path(__file__).parent / "cluster"
+CLUSTER = Path(__file__).parent / "cluster"
 
 
 def pytest_configure() -> None:
@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give whoever needs a control plane to one of two processes of the tests: each process would start its own."""
     for item in items:
         if "control_plane" in getattr(item, "fixturenames", ()):
-            item.add_marker(CLUSTER if item.path.is_relative_to(CLUSTER_TESTS) else STORES)
+            charts = item.path.is_relative_to(CLUSTER / "chart")
+            item.add_marker(OPERATORS if item.path.is_relative_to(CLUSTER) and not charts else API_SERVER)
 
 
 @pytest.fixture(scope="session")

@@ -3,5 +3,5 @@
 import pytest
 
 NODE = pytest.mark.xdist_group("node")  # the real node
-CLUSTER = pytest.mark.xdist_group("cluster")  # a control plane for operators, charts, commands
-STORES = pytest.mark.xdist_group("stores")  # a control plane for stores alone, which empty its namespaces
+OPERATORS = pytest.mark.xdist_group("operators")  # a control plane for operators, commands and what they use
+API_SERVER = pytest.mark.xdist_group("API server")  # another one: for charts, and stores that empty its namespaces

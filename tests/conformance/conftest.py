@@ -13,7 +13,7 @@ import postgres_server
 import pytest
 from cluster.control_plane import ControlPlane
 from emptying import remove_everything
-from groups import STORES
+from groups import API_SERVER
 
 from cloaca.store import Store, open_store
 
@@ -62,7 +62,7 @@ ON_A_CLUSTER = (kubernetes, kubernetes_cached)
 
 
 @pytest.fixture(
-    params=[pytest.param(factory, marks=STORES) if factory in ON_A_CLUSTER else factory for factory in FACTORIES],
+    params=[pytest.param(factory, marks=API_SERVER) if factory in ON_A_CLUSTER else factory for factory in FACTORIES],
     ids=lambda factory: factory.__name__,
 )
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
