@@ -82,7 +82,7 @@ class Jobs:
         self._seen = Sightings(api, namespaces, changed, now)
         self._refused: dict[Ref, Hindrance] = {}  # what the server did not let us make
         self._refused_at: dict[Ref, datetime] = {}
-        self._parts: dict[tuple[str, str], int] = {}  # package's uid, digest -> ConfigMaps that are there
+        self._parts: dict[Ref, dict[tuple[str, str], int]] = {}  # package -> its uid, digest -> ConfigMaps of it
         self._imports: dict[Ref, tuple[str, str]] = {}  # package -> its inspection Job
         self.started_runs = 0
         """Jobs made for attempts of runs."""
@@ -174,6 +174,8 @@ class Jobs:
     async def remove_package(self, package: Ref) -> None:
         """Everything of it is owned by it, and goes with it."""
         self._refused.pop(package, None)
+        self._refused_at.pop(package, None)
+        self._parts.pop(package, None)
         self._seen.poller_pods.pop((package.namespace, label_value(package.name)), None)
 
     async def _archive(self, digest: str) -> bytes:
@@ -184,25 +186,26 @@ class Jobs:
 
     async def _ensure_parts(self, package: CloacinaPackage, digest: str, data: bytes | None = None) -> int:
         """Have the archive in the package's namespace; returns in how many parts."""
-        known = self._parts.get((package.metadata.uid, digest))
-        if known is not None:
-            return known
+        known = self._parts.setdefault(package.ref, {})
+        if (package.metadata.uid, digest) in known:
+            return known[(package.metadata.uid, digest)]
         parts = manifests.archive_parts(package, digest, await self._archive(digest) if data is None else data)
         for part in parts:
             try:
                 await self._create("/api/v1", "configmaps", part)
             except AlreadyExists:  # immutable, and named by its content
                 continue
-        self._parts[(package.metadata.uid, digest)] = len(parts)
+        known[(package.metadata.uid, digest)] = len(parts)
         return len(parts)
 
     async def _prune(self, package: CloacinaPackage, digests: set[str]) -> None:
         """Drop the parts of archives that nothing of the package uses; who needs one later makes it again."""
         busy = {digest_of(job) for job in self._seen.jobs if uid_of(job) in self._seen.active}
-        for uid, digest in [key for key in self._parts if key[0] == package.metadata.uid]:
+        known = self._parts.get(package.ref, {})
+        for uid, digest in [key for key in known if key[0] == package.metadata.uid]:
             if digest not in digests or digest in busy:
                 continue
-            count = self._parts.pop((uid, digest))
+            count = known.pop((uid, digest))
             for part in range(count):
                 name = archive_part_name(package.name, digest, part)
                 await self._delete("/api/v1", "configmaps", package.metadata.namespace, name)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound
 from cloaca.polling.ledger import FiredKeys
-from cloaca.resources import ObjectMeta, Ref, TriggerLedger, WorkflowRun
+from cloaca.resources import ObjectMeta, Ref, Trigger, TriggerLedger, WorkflowRun
 from cloaca.resources.ledger import KEYS_KEPT, KEYS_PER_SEGMENT, LedgerSpec
 from cloaca.resources.meta import OwnerReference
 from cloaca.resources.names import TRIGGER_UID_LABEL, key_hash, label_value, run_labels
@@ -21,11 +21,11 @@ class Ledgers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, FiredKeys] = {}
+        self._known: dict[Ref, tuple[str, FiredKeys]] = {}  # by trigger: its uid, and its ledger
 
-    def forget(self, trigger_uid: str) -> None:
-        """The trigger is gone, and its ledger went with it."""
-        self._known.pop(trigger_uid, None)
+    def forget(self, trigger: Ref) -> None:
+        """The trigger is gone, and its ledger went with it. There after all: it is read again."""
+        self._known.pop(trigger, None)
 
     async def fired_before(self, run: WorkflowRun) -> bool:
         """Whether the key of a run that was not started is one whose run was collected. Reads the store."""
@@ -57,7 +57,7 @@ class Ledgers:
             except (AlreadyExists, Conflict):
                 continue  # another operator was quicker: look again
             except NotFound:
-                self.forget(trigger.uid)
+                self.forget(Ref(Trigger.KIND, namespace, trigger.name))
                 return  # the trigger is gone, and nothing of it fires again
 
     def _segment(
@@ -85,4 +85,9 @@ class Ledgers:
             ledger.forget(number)
 
     def _of(self, trigger: TriggerReference, namespace: str) -> FiredKeys:
-        return self._known.setdefault(trigger.uid, FiredKeys(self._store, trigger, namespace))
+        ref = Ref(Trigger.KIND, namespace, trigger.name)
+        uid, ledger = self._known.get(ref, ("", None))
+        if ledger is None or uid != trigger.uid:
+            ledger = FiredKeys(self._store, trigger, namespace)
+            self._known[ref] = (trigger.uid, ledger)
+        return ledger

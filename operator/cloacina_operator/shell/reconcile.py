@@ -153,6 +153,7 @@ class Reconciler:
     async def _reconcile_trigger(self, ref: Ref) -> timedelta | None:
         trigger = await self._store.get(Trigger, ref.name, ref.namespace)
         if trigger is None:
+            self._ledgers.forget(ref)
             return None
         observed = await self._gather.trigger(trigger, self._now())
         return await self._carry_out(trigger, triggers.plan(observed), observed.package)

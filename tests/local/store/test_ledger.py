@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.ledgers import Ledgers
+from cloacina_operator.shell.queue import Queue
+from cloacina_operator.shell.reconcile import Reconciler, utc_now
 
 from cloaca.polling.ledger import FiredKeys
-from cloaca.resources import ObjectMeta, Trigger, TriggerLedger, TriggerSpec, WorkflowRun
+from cloaca.resources import ObjectMeta, RunPhase, Trigger, TriggerLedger, TriggerSpec, WorkflowRun
 from cloaca.resources.ledger import KEYS_KEPT, KEYS_PER_SEGMENT
 from cloaca.resources.run import RunSpec, RunStatus, TriggerReference
 from cloaca.resources.trigger import PackageReference
@@ -89,3 +93,47 @@ async def test_the_ledger_goes_with_its_trigger(store: Store, trigger: TriggerRe
     assert await store.list(TriggerLedger) == ()
     await ledgers.enter(trigger, "default", ["b"])  # the operator was late: there is nothing to keep it for
     assert await store.list(TriggerLedger) == ()
+
+
+async def test_a_trigger_that_was_made_again_has_a_ledger_of_its_own(store: Store, trigger: TriggerReference) -> None:
+    ledgers = Ledgers(store)
+    await ledgers.enter(trigger, "default", ["a"])
+    seen = await store.get(Trigger, "inbox")
+    assert seen is not None
+    await store.delete(seen.ref)
+    again = await store.create(Trigger(metadata=ObjectMeta(name="inbox"), spec=seen.spec))
+    by = TriggerReference(name="inbox", uid=again.metadata.uid)
+    assert not await ledgers.fired_before(fired(by, "a"))
+    await ledgers.enter(by, "default", ["b"])
+    assert await ledgers.fired_before(fired(by, "b"))
+
+
+async def test_the_operator_does_not_hold_the_keys_of_a_trigger_that_is_gone(store: Store) -> None:
+    reference = PackageReference(name="p")
+    spec = TriggerSpec(package_ref=reference, name="inbox", successful_runs_history_limit=0)
+    trigger = await store.create(Trigger(metadata=ObjectMeta(name="inbox"), spec=spec))
+    by = TriggerReference(name="inbox", uid=trigger.metadata.uid)
+    run = fired(by, "a").with_spec(package_ref=reference).with_status(phase=RunPhase.COMPLETED)
+    await store.create(run)
+    index = Index(store)
+    reconciler = Reconciler(
+        store=store,
+        executor=None,  # type: ignore[arg-type]  # nobody asks for a process where there is no package
+        archives=None,  # type: ignore[arg-type]  # as above
+        index=index,
+        queue=Queue(),
+        now=utc_now,
+        store_failed=lambda: None,
+    )
+    await index.load()
+    before = ledgers_held()
+    await reconciler.reconcile(trigger.ref)
+    assert (await store.list(WorkflowRun), ledgers_held() - before) == ((), 1)
+    await store.delete(trigger.ref)
+    await reconciler.reconcile(trigger.ref)
+    assert ledgers_held() - before == 0
+
+
+def ledgers_held() -> int:
+    gc.collect()
+    return sum(isinstance(one, FiredKeys) for one in gc.get_objects())
