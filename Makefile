@@ -40,7 +40,7 @@ layers: $(STAMP) ## Layers: import-linter
 	@$(BIN)/lint-imports --no-cache
 
 unit: $(STAMP) ## The tests, but for what `make e2e` has beyond its best part
-	@$(BIN)/pytest -q -n 2 --dist loadgroup -m 'not long'
+	@$(BIN)/pytest -q -n 4 --dist loadgroup -m 'not long'
 
 e2e: $(STAMP) cluster-tools node-tools ## The whole end-to-end story on a real node (root; some 10 minutes)
 	@$(BIN)/pytest -q tests/cluster/node tests/cluster/story
