@@ -6,6 +6,7 @@ needs, no more: there may be thousands.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -60,6 +61,7 @@ class Index:
         self._store = store
         self._on_end = on_end
         self._seen = seen
+        self._one_look = asyncio.Lock()  # what is heard of while everything is read is newer than what was read
         self._runs: dict[Ref, _Unfinished] = {}
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, KnownTrigger] = {}
@@ -70,6 +72,10 @@ class Index:
     async def load(self) -> list[Ref]:
         """Read everything afresh; returns what there is to look at: all but the finished runs that a trigger keeps, and
         what is gone or finished since it was last read or heard of: nobody may have told."""
+        async with self._one_look:
+            return await self._load()
+
+    async def _load(self) -> list[Ref]:
         runs = await self._store.each(WorkflowRun)
         triggers = await self._store.each(Trigger)
         packages = await self._store.each(CloacinaPackage)
@@ -110,6 +116,10 @@ class Index:
 
     async def saw(self, change: Change) -> list[Ref]:
         """Take note of a change, and return all whose decision may be another one now."""
+        async with self._one_look:
+            return await self._saw(change)
+
+    async def _saw(self, change: Change) -> list[Ref]:
         ref = change.ref
         if ref.kind == WorkflowRun.KIND:
             return self._saw_run(ref, await self._read(WorkflowRun, change))

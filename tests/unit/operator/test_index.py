@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -53,6 +54,30 @@ async def test_a_slot_that_comes_free_has_every_run_that_waits_looked_at(
     else:
         await store.write_status(first.model_copy(update={"status": before.model_copy(update=after)}))
     assert second.ref in await index.saw(Change(ref=first.ref))
+    await store.close()
+
+
+async def test_a_run_that_begins_while_everything_is_read_is_known_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await SqlStore.open(":memory:")
+    index = Index(store)
+    runs_read, go_on, each = asyncio.Event(), asyncio.Event(), store.each
+
+    async def slow(kind: type[Any], *where: Any) -> Any:
+        answer = await each(kind, *where)
+        runs_read.set()
+        await go_on.wait()
+        return answer
+
+    monkeypatch.setattr(store, "each", slow)
+    looking = asyncio.ensure_future(index.load())
+    await runs_read.wait()
+    late = await store.create(run("late"))
+    hearing = asyncio.ensure_future(index.saw(Change(ref=late.ref)))
+    await asyncio.wait([hearing], timeout=0.05)  # it may be heard now, or when everything was read
+    go_on.set()
+    await looking
+    assert late.ref in await hearing
+    assert index.count_unfinished() == 1
     await store.close()
 
 
