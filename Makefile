@@ -43,6 +43,7 @@ unit: $(STAMP) ## The tests, but for what `make e2e` has beyond its best part
 	@$(BIN)/pytest -q -n 4 --dist loadgroup -m 'not long'
 
 e2e: $(STAMP) cluster-tools node-tools ## The whole end-to-end story on a real node (root; some 10 minutes)
+	@sh tests/setup/docker.sh
 	@$(BIN)/pytest -q tests/cluster/node tests/cluster/story
 
 kind-test: $(STAMP) ## The same in a kind cluster, where Docker runs: image, kind load, helm install, tests
