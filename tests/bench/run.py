@@ -124,7 +124,9 @@ was.
 Every write is durable as [decision 0012](../decisions/0012-sqlite-durability.md) says. The limits are what we hold
 ourselves to; a figure in **bold** does not keep its limit. The last column was measured with `cloaca` 0.12.0 from PyPI
 on another machine of two cores, with SQLite. `make bench-peer PYTHON=/path/to/python` measures both on yours, with the
-same script, and prints the ratios.
+same script, and prints the ratios. So it did on 2026-11-27, in one round of a busy hour, ours and the other: `execute`
+on a file 0.56 and 504 ms, chain of 100 tasks 17 ms and 10.3 s, 1 → 100 → 1 tasks 6.2 and 507 ms, 500 threads 1,352 and
+93 runs/s, growth 0.15 and 4.2 MiB per 1,000 runs, resumed after 0.32 and 60 s.
 """
 
 
