@@ -220,23 +220,19 @@ class Index:
 
     def keeps(self, run: WorkflowRun) -> bool:
         """Whether the trigger that fired ``run`` exists."""
-        by = run.spec.trigger_ref
-        trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
-        return (
-            by is not None
-            and trigger is not None
-            and by.uid == trigger.uid
-            and _package_of(run) == trigger.package.name
-        )
+        trigger = self._named_by(run)
+        return trigger is not None and _package_of(run) == trigger.package.name
 
     def owner(self, run: WorkflowRun) -> str | None:
         """The package of the trigger that ``run`` names, where it is another one than its own; None: all is well."""
+        trigger = self._named_by(run)
+        return None if trigger is None or trigger.package.name == _package_of(run) else trigger.package.name
+
+    def _named_by(self, run: WorkflowRun) -> KnownTrigger | None:
+        """The trigger that ``run`` says fired it, if that exists."""
         by = run.spec.trigger_ref
         trigger = None if by is None else self._triggers.get(Ref(Trigger.KIND, run.metadata.namespace, by.name))
-        if by is None or trigger is None or trigger.uid != by.uid:
-            return None
-        owner = trigger.package.name
-        return None if owner == _package_of(run) else owner
+        return trigger if by is not None and trigger is not None and trigger.uid == by.uid else None
 
     def expects(self, package: Ref) -> bool:
         """Whether the package is there, as last heard: who does not find it has an answer that is older."""
