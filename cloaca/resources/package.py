@@ -239,3 +239,12 @@ class CloacinaPackage(Resource[PackageSpec, PackageStatus]):
 
     kind: Literal["CloacinaPackage"] = "CloacinaPackage"
     status: PackageStatus = Field(default_factory=PackageStatus)
+
+    @property
+    def accepted_digests(self) -> frozenset[str]:
+        """Digests of the archives that a run of this package may pin: the active one, and those accepted before it
+        that ``status.history`` still has."""
+        digests = {entry.digest for entry in self.status.history if entry.accepted and entry.digest is not None}
+        if self.status.active is not None:
+            digests.add(self.status.active.digest)
+        return frozenset(digests)

@@ -25,6 +25,8 @@ from cloacina_operator.core.plan import Action, CreateTrigger, EnsurePoller, Fet
 PackagePlan = Plan[PackageStatus]
 
 HISTORY_KEPT = 10
+ACCEPTED_KEPT = 3
+"""Accepted archives that the history keeps, however many were refused since: a run that pins one can still start."""
 LONGEST_RETRY = timedelta(minutes=10)
 """Between two tries to get an archive."""
 _IMPORTING = "importing the code to compare names"
@@ -327,7 +329,7 @@ class _Steps:
         self._changes["candidate"] = CandidatePackage(digest=digest, version=version, since=since)
 
     def _remember(self, entry: HistoryEntry) -> None:
-        self._changes["history"] = (entry, *self._status.history)[:HISTORY_KEPT]
+        self._changes["history"] = remembered((entry, *self._status.history))
 
     def _repull(self) -> None:
         interval = self._observed.package.spec.interval
@@ -337,3 +339,15 @@ class _Steps:
     def _again(self, after: timedelta) -> None:
         after = max(after, timedelta(0))
         self._requeue = after if self._requeue is None else min(self._requeue, after)
+
+
+def remembered(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
+    """The newest entries of ``history`` (newest first), at most HISTORY_KEPT; the newest ACCEPTED_KEPT accepted ones
+    stay whatever came after them."""
+    accepted = [entry for entry in history if entry.accepted][:ACCEPTED_KEPT]
+    kept = {id(entry) for entry in accepted}
+    for entry in history:
+        if len(kept) >= HISTORY_KEPT:
+            break
+        kept.add(id(entry))
+    return tuple(entry for entry in history if id(entry) in kept)

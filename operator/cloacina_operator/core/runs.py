@@ -47,6 +47,7 @@ class ObservedRun:
     run: WorkflowRun
     digest: str | None  # of the archive to run; None: none is there (yet)
     missing: str = ""  # what is not there, where digest is None
+    unaccepted: str = ""  # why the digest that the run pins is refused; empty: it is not
     owner: str | None = None  # the other package whose trigger spec.triggerRef names; None: all is well
     fired_before: bool = False  # its key stands in the ledger of its trigger
     keeper: bool = False  # the trigger that fired it exists, and decides what becomes of it once it has ended
@@ -122,6 +123,13 @@ def foreign(observed: ObservedRun) -> RunPlan | None:
     own = "no package" if package is None else f"package {package.name!r}"
     said = f"trigger {by.name!r} is of package {observed.owner!r}, the run of {own}: name a trigger of its own, or none"
     return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.TRIGGER_FOREIGN, said)
+
+
+def digest_unknown(observed: ObservedRun) -> RunPlan | None:
+    """It pins an archive that its package never accepted: the code of that archive must not get the package's pod."""
+    if not observed.unaccepted or _alive(observed):
+        return None
+    return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.DIGEST_UNKNOWN, observed.unaccepted)
 
 
 def deduplicated(observed: ObservedRun) -> RunPlan | None:
@@ -277,6 +285,7 @@ def startable(observed: ObservedRun) -> RunPlan | None:
 RULES: tuple[Rule, ...] = (
     finished,
     foreign,
+    digest_unknown,
     deduplicated,
     process_died,
     cancelled,

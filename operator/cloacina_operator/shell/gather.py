@@ -63,7 +63,7 @@ class Gather:
         owner = self._index.owner(run)
         if owner is not None:  # before its key is looked for in the ledger of a trigger that is not its own
             return ObservedRun(run=run, digest=None, owner=owner, execution=self._executor.execution(run.ref), now=now)
-        digest, missing = await self._archive(run)
+        digest, missing, unaccepted = await self._archive(run)
         trigger = None
         if run.spec.trigger_ref is not None:
             trigger = await self._store.get(Trigger, run.spec.trigger_ref.name, run.metadata.namespace)
@@ -72,6 +72,7 @@ class Gather:
             run=run,
             digest=digest,
             missing=missing,
+            unaccepted=unaccepted,
             fired_before=fired_before,
             policy=policy_of(run, trigger),
             siblings=tuple(self._seen(sibling, run) for sibling in self._index.siblings(run)),
@@ -86,18 +87,21 @@ class Gather:
         there = self._executor.execution(Ref(WorkflowRun.KIND, run.metadata.namespace, sibling.name)) is not None
         return replace(sibling, started=True) if there else sibling
 
-    async def _archive(self, run: WorkflowRun) -> tuple[str | None, str]:
-        """(digest to run, what is missing)."""
+    async def _archive(self, run: WorkflowRun) -> tuple[str | None, str, str]:
+        """(digest to run, what is missing where there is none, why the digest that the run pins is refused)."""
         if run.spec.package_ref is None:
-            return None, "the run names no package (spec.packageRef): only the program that made it can execute it"
+            return None, "the run names no package (spec.packageRef): only the program that made it can execute it", ""
         package = await self._package(run.spec.package_ref.name, run.metadata.namespace)
         if package is None:
-            return None, f"there is no CloacinaPackage {run.spec.package_ref.name!r} in this namespace"
-        if run.spec.digest is not None:
-            return run.spec.digest, ""
-        if package.status.active is None:
-            return None, f"package {package.name!r} has no accepted archive: see its conditions"
-        return package.status.active.digest, ""
+            return None, f"there is no CloacinaPackage {run.spec.package_ref.name!r} in this namespace", ""
+        active = package.status.active
+        if active is None:
+            return None, f"package {package.name!r} has no accepted archive: see its conditions", ""
+        pinned = run.spec.digest
+        if pinned is None or pinned in package.accepted_digests:
+            return pinned or active.digest, "", ""
+        refused = f"package {package.name!r} has not accepted an archive with digest {pinned}"
+        return None, "", f"{refused}: submit a run without spec.digest, which runs the active one, {active.digest}"
 
     async def _package(self, name: str, namespace: str) -> CloacinaPackage | None:
         return await self._store.get(CloacinaPackage, name, namespace)
