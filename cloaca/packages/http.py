@@ -1,4 +1,7 @@
-"""Get bytes over http(s): bounded in size, time and redirects. Credentials go to the origin they are for, never on."""
+"""Get bytes over http(s): bounded in size, time and redirects, and from allowed addresses only.
+
+Credentials are sent over https only, and to the origin of the URL that they were given for, never to another one.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 from cloaca.errors import SourceError
+from cloaca.packages.addresses import LOCAL, SourcePolicy
 
 TIMEOUT = 60.0  # seconds for all of it
 SILENCE = 15.0  # seconds without a byte
@@ -29,6 +34,8 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    hosts: frozenset[str] | None = None
+    """The only hosts that may see them; None: the host of whatever URL they are used for."""
 
     @property
     def header(self) -> str:
@@ -47,16 +54,21 @@ def download(
     timeout: float = TIMEOUT,
     silence: float = SILENCE,
     trusted: ssl.SSLContext | None = None,
+    policy: SourcePolicy = LOCAL,
 ) -> bytes:
     """The bytes at ``url``, at most ``limit``. Blocks: call it in a thread. Raises SourceError.
 
-    ``trusted``: the authorities of certificates; None: the machine's.
+    ``trusted``: the authorities of certificates; None: the machine's. ``policy``: the addresses that may be connected
+    to, after each redirect as well. If the environment names a proxy (``https_proxy``), that is connected to, and
+    decides which addresses are reached.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError(f"{url}: only http and https are fetched")
+    if credentials is not None:
+        _check_recipient(url, credentials)
     until = time.monotonic() + timeout
     redirects = _Redirects(url, credentials)
-    opener = urllib.request.build_opener(redirects, urllib.request.HTTPSHandler(context=trusted))
+    opener = urllib.request.build_opener(redirects, _Plain(policy), _Secure(policy, trusted))
     request = urllib.request.Request(url, headers=_HEADERS)  # noqa: S310  # looked at above
     if credentials is not None:
         request.add_unredirected_header("Authorization", credentials.header)
@@ -82,6 +94,16 @@ def without_query(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
+def _check_recipient(url: str, credentials: Credentials) -> None:
+    """Raise SourceError unless the server at ``url`` may see ``credentials``."""
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        raise SourceError(f"{without_query(url)}: credentials (spec.secretRef) are sent over https only")
+    if credentials.hosts is not None and parts.hostname not in credentials.hosts:
+        listed = ", ".join(sorted(credentials.hosts)) or "none"
+        raise SourceError(f"{without_query(url)}: the Secret of spec.secretRef is for these hosts only: {listed}")
+
+
 def _read(answer: http.client.HTTPResponse, shown: str, limit: int, until: float) -> bytes:
     announced = answer.headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) > limit:
@@ -99,6 +121,69 @@ def _read(answer: http.client.HTTPResponse, shown: str, limit: int, until: float
     if announced.isdigit() and len(data) != int(announced):
         raise SourceError(f"{shown} broke off after {len(data):,} of {int(announced):,} bytes")
     return bytes(data)
+
+
+class _PlainConnection(http.client.HTTPConnection):
+    """Connects to addresses that ``policy`` allows."""
+
+    policy: SourcePolicy
+    through_proxy = False
+
+    def connect(self) -> None:
+        policy = LOCAL if self.through_proxy else self.policy
+        self.sock = policy.connect(self.host, self.port, self.timeout)
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    """The same, over TLS."""
+
+    policy: SourcePolicy
+    trusted: ssl.SSLContext
+    through_proxy = False
+
+    def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        self.through_proxy = True
+        super().set_tunnel(host, port, headers)
+
+    def connect(self) -> None:
+        if self.through_proxy:
+            super().connect()
+            return
+        bare = self.policy.connect(self.host, self.port, self.timeout)
+        try:
+            self.sock = self.trusted.wrap_socket(bare, server_hostname=self.host)
+        except BaseException:
+            bare.close()
+            raise
+
+
+class _Plain(urllib.request.HTTPHandler):
+    def __init__(self, policy: SourcePolicy) -> None:
+        super().__init__()
+        self._policy = policy
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> http.client.HTTPConnection:
+            made = _PlainConnection(host, **options)
+            made.policy, made.through_proxy = self._policy, req.has_proxy()
+            return made
+
+        return self.do_open(connection, req)
+
+
+class _Secure(urllib.request.HTTPSHandler):
+    def __init__(self, policy: SourcePolicy, trusted: ssl.SSLContext | None) -> None:
+        self._trusted = trusted or ssl.create_default_context()
+        super().__init__(context=self._trusted)
+        self._policy = policy
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(host: str, **options: Any) -> http.client.HTTPConnection:
+            made = _SecureConnection(host, context=self._trusted, **options)
+            made.policy, made.trusted = self._policy, self._trusted
+            return made
+
+        return self.do_open(connection, req)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

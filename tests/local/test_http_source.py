@@ -6,12 +6,13 @@ import asyncio
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
 
 from cloaca.errors import SourceError
+from cloaca.packages.addresses import Address, SourcePolicy
 from cloaca.packages.http import Credentials, download
 
 BYTES = bytes(range(256)) * 4000
@@ -81,6 +82,16 @@ async def failing(request: web.Request) -> web.Response:
 HANDLERS = (
     archive, private, endless, drip, silent, broken_off, loop, to_file, onward, seen_header, failing,
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What a server shows, and what a client that knows it trusts."""
+
+    served: ssl.SSLContext
+    trusted: ssl.SSLContext
+
+
 Serve = Callable[..., Awaitable[str]]
 
 
@@ -116,6 +127,21 @@ async def serve() -> AsyncIterator[Serve]:
         await runner.cleanup()
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A certificate of 127.0.0.1 and localhost, signed by itself."""
+    folder = tmp_path_factory.mktemp("certificate")
+    path, key = folder / "own.crt", folder / "own.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=own", "-addext",
+         "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key), "-out", str(path)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    served.load_cert_chain(path, key)
+    return Certificate(served=served, trusted=ssl.create_default_context(cafile=str(path)))
+
+
 async def get(url: str, **options: object) -> bytes:
     return await asyncio.to_thread(download, url, **{"limit": 2_000_000, **options})  # type: ignore[arg-type]
 
@@ -131,8 +157,9 @@ async def test_what_is_there_comes_whole(serve: Serve) -> None:
         pytest.param(Credentials(username="ada", password=SECRET), id="basic"),
     ],
 )
-async def test_credentials_open_what_is_private(serve: Serve, known: Credentials) -> None:
-    assert await get(f"{await serve()}/private", credentials=known) == b"private"
+async def test_credentials_open_what_is_private(serve: Serve, certificate: Certificate, known: Credentials) -> None:
+    address = await serve(certificate.served)
+    assert await get(f"{address}/private", credentials=known, trusted=certificate.trusted) == b"private"
     assert SECRET not in repr(known)
 
 
@@ -140,7 +167,6 @@ async def test_credentials_open_what_is_private(serve: Serve, known: Credentials
     ("path", "options", "said"),
     [
         pytest.param("private", {}, "401 Unauthorized: name a Secret", id="no credentials"),
-        pytest.param("private", {"credentials": Credentials(token="x")}, "not accepted", id="wrong credentials"),
         pytest.param("nothing", {}, "404: there is nothing there", id="404"),
         pytest.param("failing", {}, "500 Internal Server Error", id="500"),
         pytest.param("archive", {"limit": 1000}, "larger than the limit of 1,000 bytes: it has 1,024,000", id="large"),
@@ -160,11 +186,69 @@ async def test_what_cannot_be_had_says_why_and_shows_no_secret(
     assert SECRET not in str(caught.value)
 
 
-async def test_credentials_stay_with_their_origin(serve: Serve) -> None:
-    first, second = await serve(), await serve()
-    known = Credentials(token=SECRET)
-    assert await get(f"{first}/onward?to={first}/seen_header", credentials=known) == known.header.encode()
-    assert await get(f"{first}/onward?to={second}/seen_header", credentials=known) == b"nothing"
+@pytest.mark.parametrize(
+    ("credentials", "tls", "said"),
+    [
+        pytest.param(Credentials(token="x"), True, "not accepted", id="wrong ones"),
+        pytest.param(Credentials(token=SECRET), False, "are sent over https only", id="over http"),
+        pytest.param(
+            Credentials(token=SECRET, hosts=frozenset({"registry.example"})),
+            True,
+            "is for these hosts only: registry.example",
+            id="of another host",
+        ),
+    ],
+)
+async def test_credentials_that_do_not_fit_are_refused_and_not_shown(
+    serve: Serve, certificate: Certificate, credentials: Credentials, tls: bool, said: str
+) -> None:
+    address = await serve(certificate.served if tls else None)
+    with pytest.raises(SourceError, match=said) as caught:
+        await get(f"{address}/private", credentials=credentials, trusted=certificate.trusted)
+    assert SECRET not in str(caught.value)
+
+
+async def test_credentials_stay_with_their_origin(serve: Serve, certificate: Certificate) -> None:
+    first, second = await serve(certificate.served), await serve(certificate.served)
+    options = {"credentials": Credentials(token=SECRET), "trusted": certificate.trusted}
+    header = Credentials(token=SECRET).header.encode()
+    assert await get(f"{first}/onward?to={first}/seen_header", **options) == header
+    assert await get(f"{first}/onward?to={second}/seen_header", **options) == b"nothing"
+
+
+NOWHERE = SourcePolicy()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_an_address_of_the_machine_itself_is_refused_on_a_cluster(
+    serve: Serve, certificate: Certificate, host: str, tls: bool
+) -> None:
+    """Nothing was connected to: the server would have answered."""
+    address = (await serve(certificate.served if tls else None)).replace("127.0.0.1", host)
+    with pytest.raises(SourceError, match=rf"^{host} may not be fetched from: .* an address of this machine itself"):
+        await get(f"{address}/archive", policy=NOWHERE, trusted=certificate.trusted)
+
+
+async def test_a_redirect_leads_to_no_address_that_is_refused(serve: Serve) -> None:
+    """The first host may be reached, since it is listed; the machine's own metadata service may not."""
+
+    class First(SourcePolicy):
+        def refusal(self, host: str, address: Address) -> str | None:
+            return None if host == "127.0.0.1" else super().refusal(host, address)
+
+    address = await serve()
+    with pytest.raises(SourceError, match=r"169\.254\.169\.254 is a link-local or metadata address"):
+        await get(f"{address}/onward?to=http://169.254.169.254/latest/meta-data/", policy=First())
+
+
+async def test_a_proxy_that_the_environment_names_decides_about_addresses(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", await serve())
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(SourceError, match="404"):  # the proxy answered
+        await get("http://source.example/nothing", policy=NOWHERE)
 
 
 async def test_nobody_listening_is_said(unused_tcp_port: int) -> None:
@@ -172,20 +256,11 @@ async def test_nobody_listening_is_said(unused_tcp_port: int) -> None:
         await get(f"http://127.0.0.1:{unused_tcp_port}/archive")
 
 
-async def test_a_certificate_must_be_of_a_known_authority(serve: Serve, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "own.crt", tmp_path / "own.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=own", "-addext",
-         "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate, key)
-    address = await serve(tls)
+async def test_a_certificate_must_be_of_a_known_authority(serve: Serve, certificate: Certificate) -> None:
+    address = await serve(certificate.served)
     with pytest.raises(SourceError, match="certificate verify failed"):
         await get(f"{address}/archive")
-    trusted = ssl.create_default_context(cafile=str(certificate))
-    assert await get(f"{address}/archive", trusted=trusted) == BYTES
+    assert await get(f"{address}/archive", trusted=certificate.trusted) == BYTES
     plain = await serve()
     with pytest.raises(SourceError, match="from https to http: not followed"):
-        await get(f"{address}/onward?to={plain}/archive", trusted=trusted)
+        await get(f"{address}/onward?to={plain}/archive", trusted=certificate.trusted)
