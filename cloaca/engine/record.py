@@ -143,6 +143,7 @@ class Record(NamedTuple):
             traceback=self.traceback,
             pod_name=recorded.pod_name,
             conditions=recorded.conditions,
+            observed_generation=recorded.observed_generation,
             unknown=recorded.unknown,
         )
 
@@ -152,7 +153,8 @@ class Record(NamedTuple):
         recorded = self.recorded
         tasks = ",".join([task.known_text or task.text for task in self.tasks])
         contexts = ",".join([f"{_name_json(task)}:{context.text}" for task, context in self.checkpoint.items()])
-        parts = ['{"phase":"', self.phase, f'","tasks":[{tasks}],"checkpoint":{{{contexts}}}']
+        parts = [f'{{"observedGeneration":{recorded.observed_generation},"phase":"', self.phase]
+        parts.append(f'","tasks":[{tasks}],"checkpoint":{{{contexts}}}')
         if self.context is not None:
             parts.append(f',"context":{self.context.text}')
         parts.append(f',"startedAt":"{rfc3339(self.started_at)}"')

@@ -136,7 +136,9 @@ class Attendance:
         if seen.status.attempt != job["attempt"] - 1:
             return None  # another process has claimed this attempt, or a later one
         journal = _ConditionJournal(self._store, seen, patience=PATIENCE)
-        claimed = seen.status._replace(attempt=job["attempt"], pod_name=job.get("pod", str(os.getpid())))
+        claimed = seen.status._replace(
+            attempt=job["attempt"], pod_name=job.get("pod", str(os.getpid())), observed_generation=seen.generation
+        )
         workflow = self._registry.workflows.get(seen.workflow)
         if workflow is None:
             known = ", ".join(sorted(self._registry.workflows)) or "none"
@@ -209,11 +211,14 @@ def with_conditions(
             put(RunCondition.STARTED, True, RunReason.STARTED, f"attempt {record.recorded.attempt}")
             put(RunCondition.READY, False, RunReason.RUNNING)
         case RunPhase.PENDING:
-            put(RunCondition.STARTED, False, RunReason.RETRYING, "its process was stopped; another one resumes")
+            said = "its process was stopped; another one resumes"
+            put(RunCondition.STARTED, False, RunReason.RETRYING, said)
+            put(RunCondition.READY, False, RunReason.RETRYING, said)
         case RunPhase.COMPLETED:
             put(RunCondition.READY, True, RunReason.COMPLETED)
         case RunPhase.CANCELLED:
             put(RunCondition.READY, False, RunReason.CANCELLED, message)
+            put(RunCondition.STALLED, True, RunReason.CANCELLED, message)
         case RunPhase.FAILED:
             reason = _reason_of_failure(record)
             put(RunCondition.READY, False, reason, message)

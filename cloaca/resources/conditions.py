@@ -1,7 +1,7 @@
 """Say what conditions mean and set them: every type and reason is a documented constant. Pure: no I/O, no clock.
 
 Conditions follow the Kubernetes contract and read well for kstatus (Flux, Argo CD, ``kubectl wait``): ``Ready`` sums an
-object up; ``Reconciling`` and ``Stalled`` are there only while they are True.
+object up; ``Reconciling``, ``Stalled`` and ``Suspended`` are there only while they are True.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ class PackageReason:
     FETCHED = Reason("Fetched", "The archive was pulled and is kept in the store under its digest.")
     FETCH_FAILED = Reason("FetchFailed", "The source did not give the archive; it is tried again, less and less often.")
     SOURCE_UNSUPPORTED = Reason("SourceUnsupported", "This operator cannot pull from such a source; edit spec.source.")
-    SUSPENDED = Reason("Suspended", "spec.suspend is true: nothing is pulled, nothing is polled.")
+    SUSPENDED = Reason(
+        "Suspended", "spec.suspend is true: nothing is pulled, nothing is polled; Ready keeps its status."
+    )
     VERIFIED = Reason("Verified", "The digest is the pinned one and the signature is by an accepted key.")
     NOT_ASKED = Reason("NotAsked", "Neither spec.digest nor spec.verify asks for a check.")
     DIGEST_MISMATCH = Reason("DigestMismatch", "The source gave other bytes than those that spec.digest pins.")
@@ -169,7 +171,8 @@ READY_OF_PACKAGE = (
 )  # fmt: skip
 
 RECONCILING = "Reconciling"
-"""Abnormal-true, on every kind: the operator works towards the spec. Absent otherwise (kstatus: in progress)."""
+"""Abnormal-true, on a package: the operator works towards the spec. Absent otherwise (kstatus: in progress). Triggers
+and runs that are on their way have Ready False without Stalled, which kstatus reads alike."""
 STALLED = "Stalled"
 """Abnormal-true, on every kind: nothing more will happen until the spec changes. Absent otherwise (kstatus: failed)."""
 
@@ -209,6 +212,12 @@ class PackageCondition:
         (_P.POLLING, _P.POLLER_STARTING, _P.NO_TRIGGERS, _P.SUSPENDED, _P.NOTHING_ACTIVE, _P.POLLER_FAILED, *OF_PODS),
     )
     READY = ConditionType("Ready", "The sum: an archive is active and works.", READY_OF_PACKAGE)
+    SUSPENDED = ConditionType(
+        "Suspended",
+        "A person asked that nothing is pulled and nothing is polled; absent otherwise.",
+        (_P.SUSPENDED,),
+        ConditionStatus.FALSE,
+    )
     RECONCILING = _reconciling(_P.FETCHING, _P.INSPECTING, _P.POLLER_STARTING, _P.PROGRESSING, *OF_PODS)
     STALLED = _stalled(
         _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID,
@@ -238,7 +247,6 @@ class TriggerCondition:
         (_T.HEALTHY, _T.RECOVERED, _T.ERRORS_IN_A_ROW, _T.TIMED_OUT, _T.CRASHED),
         ConditionStatus.FALSE,
     )
-    RECONCILING = _reconciling(_T.PROGRESSING, _T.PACKAGE_NOT_READY)
     STALLED = _stalled(
         _T.TRIGGER_NOT_DECLARED, _T.WORKFLOW_UNKNOWN, _T.INTERVAL_INVALID, _T.INTERVAL_TOO_SHORT, _T.SCHEDULE_INVALID,
         _T.TIME_ZONE_UNKNOWN, _T.DUPLICATE,
@@ -264,12 +272,15 @@ class RunCondition:
     READY = ConditionType(
         "Ready",
         "The run completed; False once it ended otherwise, and until it ends.",
-        (_R.COMPLETED, _R.RUNNING, _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT, _R.START_FAILED,
+        (_R.COMPLETED, _R.RUNNING, _R.RETRYING,
+         _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT, _R.START_FAILED,
          _R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, _R.CANCELLED,
          _R.DEDUPLICATED, _R.TRIGGER_FOREIGN, _R.DIGEST_UNKNOWN, *OF_PODS),
     )  # fmt: skip
-    RECONCILING = _reconciling(_R.RUNNING, _R.RETRYING, _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT)
-    STALLED = _stalled(_R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, *OF_PODS)
+    STALLED = _stalled(
+        _R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, _R.CANCELLED,
+        _R.DEDUPLICATED, _R.TRIGGER_FOREIGN, _R.DIGEST_UNKNOWN, *OF_PODS,
+    )  # fmt: skip
 
 
 CONDITIONS: Mapping[str, tuple[ConditionType, ...]] = MappingProxyType(

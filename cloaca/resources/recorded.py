@@ -74,6 +74,7 @@ class RecordedStatus(NamedTuple):
     traceback: str | None = None
     pod_name: str | None = None
     conditions: tuple[RecordedCondition, ...] = ()
+    observed_generation: int = 0
     unknown: Document = _NOTHING
 
 
@@ -139,6 +140,7 @@ def read_status(document: Document) -> RecordedStatus:
         traceback=rest.pop("traceback", None),
         pod_name=rest.pop("podName", None),
         conditions=tuple(map(_condition, rest.pop("conditions", ()))),
+        observed_generation=rest.pop("observedGeneration", 0),
         unknown=rest,
     )
 

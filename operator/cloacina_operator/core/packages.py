@@ -8,7 +8,7 @@ from typing import Any
 
 from cloaca.authoring.duration import parse_duration
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
-from cloaca.resources.conditions import PackageCondition, PackageReason, set_condition, without_condition
+from cloaca.resources.conditions import PackageCondition, PackageReason, is_true, set_condition, without_condition
 from cloaca.resources.names import trigger_labels, trigger_object_name
 from cloaca.resources.package import (
     ActivePackage,
@@ -113,6 +113,7 @@ def plan(observed: ObservedPackage) -> PackagePlan:
     if observed.package.spec.suspend:
         steps.suspended()
     else:
+        steps.awake()
         steps.source()
         steps.polling()
     return steps.plan()
@@ -141,11 +142,22 @@ class _Steps:
     # --- the archive
 
     def suspended(self) -> None:
+        """Ready keeps its status: what waits for a package that a person has put to rest must not wait for ever."""
         said = "suspended: set spec.suspend to false to go on"
+        self._set(PackageCondition.SUSPENDED, True, PackageReason.SUSPENDED, said)
         self._set(PackageCondition.POLLING, False, PackageReason.SUSPENDED, said)
-        self._ready(False, PackageReason.SUSPENDED, said, stalled=False)
+        self._conditions = without_condition(self._conditions, PackageCondition.RECONCILING)
+        if is_true(self._conditions, PackageCondition.READY):
+            self._set(PackageCondition.READY, True, PackageReason.SUSPENDED, said)
+        elif self._active is None:
+            self._conditions = without_condition(self._conditions, PackageCondition.READY)
+            self._conditions = without_condition(self._conditions, PackageCondition.STALLED)
         if self._observed.poller is not None:
             self._actions.append(StopPoller())
+
+    def awake(self) -> None:
+        """A person did not put it to rest, or not any more."""
+        self._conditions = without_condition(self._conditions, PackageCondition.SUSPENDED)
 
     def source(self) -> None:
         """From the source to an accepted archive, as far as it has come."""

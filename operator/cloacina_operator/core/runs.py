@@ -90,6 +90,7 @@ def finished(observed: ObservedRun) -> RunPlan | None:
     status, spec = observed.run.status, observed.run.spec
     if not status.phase.finished:
         return None
+    status = status.model_copy(update={"observed_generation": observed.run.metadata.generation})
     if observed.keeper or spec.ttl_seconds_after_finished is None:
         return Plan(status=status)
     run = ended(observed.run)
@@ -344,11 +345,17 @@ def _closed(observed: ObservedRun, status: RunStatus, phase: RunPhase, reason: s
 def _conditions(
     observed: ObservedRun, status: RunStatus, *, started: bool | None, reason: str, message: str
 ) -> RunStatus:
-    """``status`` with what people and kstatus read; ``started`` None: that condition stays as it is."""
+    """``status`` with what people and kstatus read; ``started`` None: the run has ended, and will not be ready."""
     conditions = status.conditions
     generation, now = observed.run.metadata.generation, observed.now
+
+    def put(condition: str, value: bool) -> None:
+        nonlocal conditions
+        conditions = set_condition(conditions, condition, value, reason, message, now, generation)
+
     if started is not None:
-        conditions = set_condition(conditions, RunCondition.STARTED, started, reason, message, now, generation)
-    else:
-        conditions = set_condition(conditions, RunCondition.READY, False, reason, message, now, generation)
-    return status.model_copy(update={"conditions": conditions})
+        put(RunCondition.STARTED, started)
+    put(RunCondition.READY, False)
+    if started is None:
+        put(RunCondition.STALLED, True)
+    return status.model_copy(update={"conditions": conditions, "observed_generation": generation})

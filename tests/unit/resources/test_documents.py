@@ -300,6 +300,7 @@ def test_a_resource_as_yaml() -> None:
           cancel: false
           backoffLimit: 3
         status:
+          observedGeneration: 0
           phase: Failed
           tasks: []
           checkpoint: {}
