@@ -11,6 +11,7 @@ from typing import TypeVar
 from cloaca.packages.archive import Limits
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
+from cloacina_operator.core.leadership import LeaseTimes
 from cloacina_operator.core.manifests import POLLER_PORT, PodSettings
 from cloacina_operator.settings import SettingsError
 
@@ -32,6 +33,8 @@ class ClusterSettings:
     """``CLOACINA_POD``: who we are in the Lease; unset: the host name."""
     lease: str = "cloacina-operator"
     """``CLOACINA_LEASE``: name of the Lease; ``-``: lead without one."""
+    lease_times: LeaseTimes = field(default_factory=LeaseTimes)
+    """``CLOACINA_LEASE_DURATION``, ``…_RENEW_DEADLINE``, ``…_RETRY_PERIOD``, in seconds."""
     store: str = "kubernetes:"
     """``CLOACINA_STORE``: where the operator itself reads and writes."""
     max_runs: int = 1_000
@@ -106,6 +109,13 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         jitter=given.fraction("JITTER", JITTER),
         poller_port=given.port_or_none("POLLER_PORT", POLLER_PORT),
     )
+    times = LeaseTimes(
+        duration=count("LEASE_DURATION", 15),
+        renew_deadline=count("LEASE_RENEW_DEADLINE", 10),
+        retry_period=count("LEASE_RETRY_PERIOD", 2),
+    )
+    if (overlap := times.fault()) is not None:
+        faults.append(f"{PREFIX}LEASE_DURATION: {overlap}")
     own = text("POD_NAMESPACE", "default")
     settings = ClusterSettings(
         pods=pods,
@@ -113,6 +123,7 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         own_namespace=own,
         identity=text("POD", socket.gethostname()),
         lease=text("LEASE", "cloacina-operator"),
+        lease_times=times,
         store=text("STORE", f"kubernetes:?cached=true&archives={own}&namespace={','.join(namespaces)}"),
         max_runs=count("MAX_RUNS", 1_000),
         port=count("PORT", 8080),

@@ -173,7 +173,9 @@ async def serve(settings: ClusterSettings) -> int:
     obey(stopping)
     wanted = parse_url(settings.store)
     api = Api(find_server(wanted, os.environ))
-    lease = Lease(api, namespace=settings.own_namespace, name=settings.lease, me=settings.identity)
+    lease = Lease(
+        api, namespace=settings.own_namespace, name=settings.lease, me=settings.identity, times=settings.lease_times
+    )
     web = Web(api=api, lease=lease if settings.elects else None)
     await web.start(settings.port)
     echoing = asyncio.ensure_future(lease.watched.run()) if settings.elects else None

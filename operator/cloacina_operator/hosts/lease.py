@@ -12,13 +12,12 @@ from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound
 from cloaca.resources.ref import rfc3339
 from cloaca.store.kubernetes.api import Api
 from cloacina_operator.core.leadership import (
-    DURATION,
-    RENEW,
+    LeaseTimes,
     Seen,
     Step,
-    must_stop,
     next_step,
     observed,
+    pause_before_retry,
     watch_is_dead,
 )
 from cloacina_operator.executors.watched import Object, Watched
@@ -33,11 +32,12 @@ class LeadershipLost(CloacaError):
 class Lease:
     """One Lease and one candidate. Belongs to one event loop."""
 
-    def __init__(self, api: Api, *, namespace: str, name: str, me: str) -> None:
+    def __init__(self, api: Api, *, namespace: str, name: str, me: str, times: LeaseTimes) -> None:
         self._api = api
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self._me = me
+        self._times = times
         self._object: Object | None = None
         self._seen: Seen | None = None
         self._moved_at = self._echoed_at = time.monotonic()
@@ -62,23 +62,36 @@ class Lease:
                 continue  # another one was quicker: look who
             except CloacaError as error:
                 log.warning("the lease cannot be read or taken: %s", error)
-            await asyncio.sleep(RENEW)
+            await asyncio.sleep(self._times.retry_period)
 
     async def keep(self) -> None:
         """Renew until cancelled. Raises LeadershipLost, in time for us to stop before another one begins."""
-        renewed_at = time.monotonic()
+        failing_since: float | None = None  # None: the last renewal succeeded
+        pause = self._times.retry_period
         while True:
-            await asyncio.sleep(RENEW)
-            try:
-                await asyncio.wait_for(self._write(self._me), RENEW)
-                renewed_at = time.monotonic()
-            except (Conflict, NotFound) as error:
-                await self._reread(error)
-            except (CloacaError, asyncio.TimeoutError) as error:
-                log.warning("the lease cannot be renewed: %s", error)
-            if must_stop(renewed_at, time.monotonic()):
+            await asyncio.sleep(pause)
+            began = time.monotonic()
+            if await self._renewed():
+                failing_since, pause = None, self._times.retry_period
+                continue
+            failing_since = began if failing_since is None else failing_since
+            left = pause_before_retry(failing_since, began, self._times)
+            if left is None:
                 self.leading = False
                 raise LeadershipLost("the lease was not renewed in time; another operator may lead")
+            pause = max(0.0, began + left - time.monotonic())
+
+    async def _renewed(self) -> bool:
+        """Whether the Lease could be renewed. Raises LeadershipLost if another one holds it."""
+        try:
+            await asyncio.wait_for(self._write(self._me), self._times.retry_period)
+        except (Conflict, NotFound) as error:
+            await self._reread(error)
+        except (CloacaError, asyncio.TimeoutError) as error:
+            log.warning("the lease cannot be renewed: %s", error or "no answer")
+        else:
+            return True
+        return False
 
     async def release(self) -> None:
         """Let another one lead at once. Best effort."""
@@ -111,7 +124,7 @@ class Lease:
         spec = dict(known.get("spec", {}))
         if spec.get("holderIdentity") != holder:
             spec |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
-        spec |= {"holderIdentity": holder, "renewTime": now, "leaseDurationSeconds": int(DURATION)}
+        spec |= {"holderIdentity": holder, "renewTime": now, "leaseDurationSeconds": int(self._times.duration)}
         metadata: dict[str, Any] = {"name": self._name}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         if self._object is None:
@@ -124,7 +137,8 @@ class Lease:
         self._object = lease
         spec, now = lease.get("spec", {}), time.monotonic()
         before = self._seen
-        self._seen = observed(before, spec.get("holderIdentity") or "", spec.get("renewTime") or "", now)
+        duration = spec.get("leaseDurationSeconds") or self._times.duration  # as its holder counts
+        self._seen = observed(before, spec.get("holderIdentity") or "", spec.get("renewTime") or "", duration, now)
         if self._seen is not before:
             self._moved_at = now
 

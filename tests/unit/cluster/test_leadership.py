@@ -2,16 +2,14 @@
 
 import pytest
 from cloacina_operator.core.leadership import (
-    DURATION,
     ECHO,
-    GIVE_UP,
-    RENEW,
     TOLD,
+    LeaseTimes,
     Seen,
     Step,
-    must_stop,
     next_step,
     observed,
+    pause_before_retry,
     watch_is_dead,
     watches_are_dead,
 )
@@ -19,9 +17,12 @@ from cloacina_operator.core.leadership import (
 from cloaca.store.kubernetes.api import SILENCE, TIMEOUT
 from cloaca.store.kubernetes.feed import PAUSES
 
+TIMES = LeaseTimes()
+DURATION = 15.0
+
 
 def seen(holder: str, since: float = 0.0) -> Seen:
-    return Seen(holder=holder, renewed="t1", since=since)
+    return Seen(holder=holder, renewed="t1", since=since, duration=DURATION)
 
 
 @pytest.mark.parametrize(
@@ -39,17 +40,36 @@ def test_next_step(lease: Seen | None, now: float, step: Step) -> None:
 
 
 def test_time_counts_from_the_first_sight_of_a_renewal() -> None:
-    first = observed(None, "other", "t1", 5.0)
-    assert observed(first, "other", "t1", 9.0) is first
-    assert observed(first, "other", "t2", 9.0).since == 9.0
-    assert observed(first, "third", "t1", 9.0).since == 9.0
+    first = observed(None, "other", "t1", DURATION, 5.0)
+    assert observed(first, "other", "t1", DURATION, 9.0) is first
+    assert observed(first, "other", "t2", DURATION, 9.0).since == 9.0
+    assert observed(first, "third", "t1", DURATION, 9.0).since == 9.0
 
 
-def test_a_leader_stops_before_anybody_else_begins_and_a_dead_one_is_replaced_within_15_seconds() -> None:
-    assert not must_stop(0.0, GIVE_UP - 0.1)
-    assert must_stop(0.0, GIVE_UP)
-    assert GIVE_UP + RENEW < DURATION
-    assert DURATION + 2 * RENEW < 15
+@pytest.mark.parametrize(
+    ("now", "pause"),
+    [
+        pytest.param(0.0, 2.0, id="the first renewal that failed"),
+        pytest.param(8.0, 2.0, id="the last but one"),
+        pytest.param(9.5, 0.5, id="the last try is at the deadline"),
+        pytest.param(10.0, None, id="the deadline"),
+    ],
+)
+def test_a_leader_tries_until_the_deadline_and_then_stops(now: float, pause: float | None) -> None:
+    assert pause_before_retry(0.0, now, TIMES) == pause
+
+
+@pytest.mark.parametrize(
+    ("times", "safe"),
+    [
+        pytest.param(TIMES, True, id="the defaults"),
+        pytest.param(LeaseTimes(duration=60, renew_deadline=40, retry_period=5), True, id="cert-manager's"),
+        pytest.param(LeaseTimes(duration=15, renew_deadline=11, retry_period=2), False, id="the last try is too late"),
+        pytest.param(LeaseTimes(duration=5, renew_deadline=10, retry_period=1), False, id="the deadline is too late"),
+    ],
+)
+def test_times_with_which_two_could_lead_are_refused(times: LeaseTimes, safe: bool) -> None:
+    assert (times.fault() is None) is safe
 
 
 @pytest.mark.parametrize(
