@@ -37,7 +37,8 @@ def describe_trigger(page: Page, trigger: Trigger, runs: Sequence[WorkflowRun], 
         page.field("Next poll", "in time; polls that fire nothing are recorded once a minute")
     page.moment("Last fire", status.last_fire_time)
     page.field("Last run", status.last_run)
-    page.field("Active runs", ", ".join(status.active))
+    more = status.active_count - len(status.active)
+    page.field("Active runs", ", ".join(status.active) + (f" and {more} more" if more > 0 else ""))
     page.field("Errors", f"{status.consecutive_errors} in a row" if status.consecutive_errors else "")
     page.field("Last error", status.last_error)
     if status.pending is not None:

@@ -178,7 +178,9 @@ class TriggerStatus(Schema):
     effective: EffectiveSettings | None = None
     """The settings that hold, manifest and spec together; unset: they could not be told yet."""
     active: tuple[str, ...] = ()
-    """Names of runs that are not finished."""
+    """Names of the runs that are not finished, oldest first, at most 100."""
+    active_count: int = Field(default=0, ge=0)
+    """How many runs are not finished."""
     last_poll_time: Time | None = None
     """When the function was last called; written at most once a minute while it skips."""
     last_fire_time: Time | None = None

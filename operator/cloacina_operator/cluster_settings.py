@@ -13,6 +13,7 @@ from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
 from cloacina_operator.core.leadership import LeaseTimes
 from cloacina_operator.core.manifests import POLLER_PORT, PodSettings
+from cloacina_operator.core.turns import RunLimits
 from cloacina_operator.settings import SettingsError
 
 T = TypeVar("T")
@@ -37,8 +38,8 @@ class ClusterSettings:
     """``CLOACINA_LEASE_DURATION``, ``…_RENEW_DEADLINE``, ``…_RETRY_PERIOD``, in seconds."""
     store: str = "kubernetes:"
     """``CLOACINA_STORE``: where the operator itself reads and writes."""
-    max_runs: int = 1_000
-    """``CLOACINA_MAX_RUNS``: Jobs of runs that have not ended; further runs wait."""
+    runs: RunLimits = field(default_factory=lambda: RunLimits(total=1_000, per_namespace=500))
+    """``CLOACINA_MAX_RUNS``, ``…_PER_NAMESPACE``, ``…_PER_PACKAGE``: how many runs may have a Job; others wait."""
     port: int = 8080
     """``CLOACINA_PORT``: of ``/healthz``, ``/readyz`` and ``/metrics``."""
     log_level: str = "info"
@@ -117,6 +118,7 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
     if (overlap := times.fault()) is not None:
         faults.append(f"{PREFIX}LEASE_DURATION: {overlap}")
     own = text("POD_NAMESPACE", "default")
+    total = count("MAX_RUNS", 1_000)
     settings = ClusterSettings(
         pods=pods,
         namespaces=namespaces,
@@ -125,7 +127,11 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         lease=text("LEASE", "cloacina-operator"),
         lease_times=times,
         store=text("STORE", f"kubernetes:?cached=true&archives={own}&namespace={','.join(namespaces)}"),
-        max_runs=count("MAX_RUNS", 1_000),
+        runs=RunLimits(
+            total=total,
+            per_namespace=count("MAX_RUNS_PER_NAMESPACE", max(1, total // 2)),
+            per_package=count("MAX_RUNS_PER_PACKAGE", total),
+        ),
         port=count("PORT", 8080),
         log_level=level,
     )

@@ -35,6 +35,8 @@ class DaemonSettings:
     """Folders besides ``packages`` in the home whose archives are deployed."""
     max_runs: int = 16
     """Runs whose processes are alive at once; the others wait."""
+    max_runs_per_package: int | None = None
+    """The same of one package; None: as many as of all."""
     drain: float = 30.0
     """Seconds that polls and runs get to end when the daemon stops."""
     import_timeout: float = 60.0
@@ -147,6 +149,7 @@ _READERS: dict[str, Any] = {
     "store": _text,
     "watch_dirs": _folders,
     "max_runs": _count,
+    "max_runs_per_package": _count,
     "drain": _duration,
     "import_timeout": _duration,
     "worker_memory": _count,

@@ -92,7 +92,6 @@ async def world(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Wo
         store=store,
         settings=PodSettings(image="cloacina:test"),
         limits=Limits(),
-        max_runs=100,
         namespaces=(name,),
         changed=lambda ref: made.changed(ref),
         now=lambda: datetime.now(timezone.utc),
@@ -231,7 +230,7 @@ async def test_a_run_is_stopped_with_its_job_and_alive_until_its_pod_has_ended(w
 
     await world.until(lambda: world.jobs.execution(run.ref) is None)
     assert list(world.jobs._seen._pods) == []
-    assert world.jobs.slot_free()
+    assert not world.jobs.running()
 
 
 QUOTA = {"apiVersion": "v1", "kind": "ResourceQuota", "spec": {"hard": {"pods": "0"}}}

@@ -168,7 +168,7 @@ COMPLETED = recorded(RunPhase.COMPLETED, TaskPhase.COMPLETED)
 RUNS: dict[str, tuple[WorkflowRun, str]] = {
     "not yet seen": (run(), IN_PROGRESS),
     "waits for its package": (decided(run(), digest=None, missing="no package"), IN_PROGRESS),
-    "waits for a slot": (decided(run(), slot_free=False), IN_PROGRESS),
+    "waits for a slot": (decided(run(), no_slot="as many as may run at once are running (1)"), IN_PROGRESS),
     "no node takes its pod": (decided(run(), execution=UNSCHEDULABLE), IN_PROGRESS),
     "running": (recorded(RunPhase.RUNNING, TaskPhase.RUNNING), IN_PROGRESS),
     "stopped, and resumed later": (recorded(RunPhase.PENDING, TaskPhase.PENDING), IN_PROGRESS),

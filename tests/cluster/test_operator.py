@@ -19,7 +19,7 @@ from cluster.operated import PATIENCE, Cluster
 from cluster.proxy import proxied
 from cluster.release import Release
 from figures import figures, page
-from servers import free_port
+from servers import free_port, own_certificate
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
@@ -176,7 +176,8 @@ async def test_a_deployment_waits_until_its_archive_is_active_or_refused(cluster
     assert package.status.active.version == "1.0.0", "the archive before goes on working"
 
 
-async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster) -> None:
+async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster, tmp_path: Path) -> None:
+    certificate = own_certificate(tmp_path)
     asked: list[str | None] = []
 
     async def private(request: web.Request) -> web.Response:
@@ -190,13 +191,13 @@ async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster) -
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=certificate.served).start()
     try:
-        cluster.start("one")
+        cluster.start("one", SSL_CERT_FILE=str(certificate.path))
         cluster.kubectl("create", "secret", "generic", "registry", "--from-literal=token=open-sesame")
 
         package = await cluster.sourced(
-            source=PackageSource(url=f"http://127.0.0.1:{port}/demo.cloacina"),
+            source=PackageSource(url=f"https://127.0.0.1:{port}/demo.cloacina"),
             secret_ref=SecretReference(name="registry"),
         )
 

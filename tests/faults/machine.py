@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -152,8 +153,12 @@ class Machine:
         running = self._running.get(run)
         return None if running is None else running.execution
 
-    def slot_free(self) -> bool:
-        return sum(running.execution.ended_at is None for running in self._running.values()) < 8
+    def running(self) -> Collection[Ref]:
+        return [run for run, running in self._running.items() if running.execution.ended_at is None]
+
+    def known_runs(self) -> Collection[Ref]:
+        """Those that a new operator sees a process of, as a cluster's first list shows their Jobs."""
+        return list(self._running)
 
     async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
         known = self._running.get(run.ref)

@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from builders import archive
+from cloacina_operator.core.turns import RunLimits
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
@@ -163,6 +164,7 @@ class World:
         loop.to_come = backend.to_come
         self._process: Process | None = None  # the operator, or the daemon
         self._queue: Queue | None = None
+        self._index: Index | None = None
         self.machine = Machine(self, None)
         self._ended = False
         self._person = Process("person")
@@ -285,13 +287,17 @@ class World:
             changed=self.changed,
             store_failed=lambda: None,
         )
+        index = self._index = Index(store)
+        for run in self.machine.known_runs():
+            index.may_have_process(run)
         reconciler = Reconciler(
             store=store,
             executor=self.machine,
             archives=archives,
-            index=Index(store),
+            index=index,
             queue=queue,
             now=self.clock.now,
+            limits=RunLimits(total=8),
             store_failed=lambda: None,
         )
         process.on_end(lambda: self.loop.call_later(RESTART, self._start_operator))
@@ -303,6 +309,8 @@ class World:
             return
         outside = CURRENT.set(self._process)
         try:
+            if ref.kind == WorkflowRun.KIND and self._index is not None:
+                self._index.may_have_process(ref)
             self._queue.add(ref)
         finally:
             CURRENT.reset(outside)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
+from servers import Certificate, own_certificate
 
 from cloaca.errors import SourceError
 from cloaca.packages.addresses import Address, SourcePolicy
@@ -84,14 +83,6 @@ HANDLERS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Certificate:
-    """What a server shows, and what a client that knows it trusts."""
-
-    served: ssl.SSLContext
-    trusted: ssl.SSLContext
-
-
 Serve = Callable[..., Awaitable[str]]
 
 
@@ -129,17 +120,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate of 127.0.0.1 and localhost, signed by itself."""
-    folder = tmp_path_factory.mktemp("certificate")
-    path, key = folder / "own.crt", folder / "own.key"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=own", "-addext",
-         "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key), "-out", str(path)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    served.load_cert_chain(path, key)
-    return Certificate(served=served, trusted=ssl.create_default_context(cafile=str(path)))
+    return own_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 async def get(url: str, **options: object) -> bytes:

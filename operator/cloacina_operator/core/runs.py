@@ -55,7 +55,7 @@ class ObservedRun:
     siblings: tuple[Sibling, ...] = ()
     begun: bool = False  # a start of it was tried: its turn has come
     execution: Execution | None = None  # None: no process that we know of
-    slot_free: bool = True
+    no_slot: str = ""  # the limit that keeps it from starting, in words; empty: none does
     now: datetime
 
 
@@ -268,10 +268,10 @@ def backing_off(observed: ObservedRun) -> RunPlan | None:
 
 
 def waiting_for_slot(observed: ObservedRun) -> RunPlan | None:
-    """As many runs as may run at once are running."""
-    if observed.slot_free:
+    """A limit on how many runs may run at once keeps it from starting, or others that have waited longer."""
+    if not observed.no_slot:
         return None
-    return _waiting(observed, RunReason.WAITING_FOR_SLOT, "as many runs as may run at once (max_runs) are running")
+    return _waiting(observed, RunReason.WAITING_FOR_SLOT, observed.no_slot)
 
 
 def startable(observed: ObservedRun) -> RunPlan | None:

@@ -22,6 +22,8 @@ from cloacina_operator.core.plan import Action, CollectRuns, Plan, SubmitRun
 TriggerPlan = Plan[TriggerStatus]
 
 ERRORS_UNTIL_DEGRADED = 3
+ACTIVE_SHOWN = 100
+"""Names of unfinished runs that a status has: it is written anew with each run that begins or ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,8 @@ class ObservedTrigger:
 
     trigger: Trigger
     package: CloacinaPackage | None  # None: there is none of that name
-    active_runs: tuple[str, ...] = ()
+    active_runs: tuple[str, ...] = ()  # the oldest ACTIVE_SHOWN of them
+    active_count: int = 0
     finished_runs: tuple[FinishedRun, ...] = ()
     older_twin: str | None = None  # name of an older Trigger for the same function
     poller_alive: bool = False
@@ -80,6 +83,7 @@ def plan(observed: ObservedTrigger) -> TriggerPlan:
         "conditions": conditions,
         "effective": effective,
         "active": observed.active_runs,
+        "active_count": observed.active_count,
     }
     due, after = to_collect(observed.trigger, observed.finished_runs, now)
     fired_by = TriggerReference(name=observed.trigger.name, uid=observed.trigger.metadata.uid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from cloaca.packages.inventory import Inventory
@@ -46,8 +47,8 @@ class Executor(Protocol):
         """The process of the run's last attempt that this executor knows of."""
         ...
 
-    def slot_free(self) -> bool:
-        """Whether one more run may be started."""
+    def running(self) -> Collection[Ref]:
+        """The runs that have a process which has not ended, by whomever it was started."""
         ...
 
     async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:

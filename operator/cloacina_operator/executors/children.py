@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -67,7 +67,6 @@ class Children:
         store_url: str,
         home: Home,
         limits: Limits,
-        max_runs: int,
         import_timeout: float,
         worker_memory: int,
         jitter: float,
@@ -78,7 +77,6 @@ class Children:
         self._store_url = store_url
         self._home = home
         self._limits = limits
-        self.max_runs = max_runs
         self._import_timeout = import_timeout
         self._worker_memory = worker_memory
         self._jitter = jitter
@@ -241,8 +239,8 @@ class Children:
         running = self._running.get(run)
         return None if running is None else running.execution
 
-    def slot_free(self) -> bool:
-        return sum(running.execution.ended_at is None for running in self._running.values()) < self.max_runs
+    def running(self) -> Collection[Ref]:
+        return [run for run, running in self._running.items() if running.execution.ended_at is None]
 
     async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
         if self._draining:

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -66,7 +66,6 @@ class Jobs:
         store: Store,
         settings: PodSettings,
         limits: Limits,
-        max_runs: int,
         namespaces: Sequence[str],
         changed: Callable[[Ref], None],
         now: Callable[[], datetime],
@@ -76,7 +75,6 @@ class Jobs:
         self._store = store
         self._settings = settings
         self._limits = limits
-        self._max_runs = max_runs
         self._changed = changed
         self._now = now
         self._seen = Sightings(api, namespaces, changed, now)
@@ -285,13 +283,8 @@ class Jobs:
             return None  # nothing is there: it is tried (again)
         return Execution(attempt=1 << 30, how=refused.message, reason=refused.reason)
 
-    @property
-    def active_runs(self) -> int:
-        """Jobs of runs that have not ended."""
-        return len(self._seen.active)
-
-    def slot_free(self) -> bool:
-        return len(self._seen.active) < self._max_runs
+    def running(self) -> Collection[Ref]:
+        return self._seen.active.values()
 
     async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
         known = self._seen.jobs.get(run.metadata.namespace, run.name)

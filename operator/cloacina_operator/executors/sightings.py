@@ -53,7 +53,7 @@ class Sightings:
         self.run_pods: defaultdict[tuple[str, str], dict[str, Object]] = defaultdict(dict)  # namespace, name of the run
         self.refusals: defaultdict[str, dict[str, Object]] = defaultdict(dict)  # Job's uid -> name -> event
         self._ends: dict[str, Execution] = {}  # Job's uid -> how its pod ended, which outlives the pod
-        self.active: set[str] = set()  # uids of Jobs of runs that have not ended
+        self.active: dict[str, Ref] = {}  # uid of a Job that has not ended -> its run
         self.news: dict[tuple[str, str], asyncio.Event] = {}
         """Namespace and name of a Job that somebody waits for → set when it, or a pod of it, changed."""
         self.stopped: set[str] = set()  # uids of Deployments and Jobs that were asked to go
@@ -93,10 +93,13 @@ class Sightings:
             self.pods_of.pop(gone, None)
             self.refusals.pop(gone, None)
             self._ends.pop(gone, None)
-            self.active.discard(gone)
+            self.active.pop(gone, None)
             self.stopped.discard(gone)
         if after is not None and component_of(after) == Component.RUN:
-            self.active.discard(uid) if self.job_execution(after).ended_at else self.active.add(uid)
+            if self.job_execution(after).ended_at:
+                self.active.pop(uid, None)
+            else:
+                self.active[uid] = Ref(WorkflowRun.KIND, *key_of(after))
         self._tell(seen)
 
     def _saw_pod(self, before: Object | None, after: Object | None) -> None:

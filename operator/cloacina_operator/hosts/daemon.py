@@ -20,6 +20,7 @@ from cloaca.home import STORE_VARIABLE, Home
 from cloaca.store import Store, open_store
 from cloaca.store.of_home import store_url
 from cloaca.store.sql.url import without_password
+from cloacina_operator.core.turns import RunLimits
 from cloacina_operator.executors.children import Children
 from cloacina_operator.hosts.folder import Folders
 from cloacina_operator.hosts.lock import locked
@@ -49,6 +50,10 @@ LOOPBACK = "127.0.0.1"
 LEFT_AT_ONCE = 130  # exit code after a second SIGINT, as a shell has it
 
 
+def _limits(settings: DaemonSettings) -> RunLimits:
+    return RunLimits(total=settings.max_runs, per_package=settings.max_runs_per_package)
+
+
 class Daemon:
     """Everything that the daemon consists of, wired. Belongs to one event loop."""
 
@@ -68,7 +73,6 @@ class Daemon:
             store_url=store_url,
             home=settings.home,
             limits=settings.limits,
-            max_runs=settings.max_runs,
             import_timeout=settings.import_timeout,
             worker_memory=settings.worker_memory,
             jitter=settings.jitter,
@@ -92,6 +96,7 @@ class Daemon:
             index=index,
             queue=self._queue,
             now=utc_now,
+            limits=_limits(settings),
             store_failed=store_failed,
         )
         self._folders = self._watched(settings)
@@ -159,7 +164,7 @@ class Daemon:
             self._following = asyncio.ensure_future(self._folders.run())
         else:
             self._folders.rescan()
-        self._children.max_runs = settings.max_runs
+        self._reconciler.turns.limits = _limits(settings)
         later = [name for name in AT_START if getattr(settings, name) != getattr(self._settings, name)]
         if later:
             log.warning("%s: takes effect when the daemon is started again", ", ".join(later))

@@ -21,7 +21,7 @@ import kopf
 from kopf._core.engines.peering import Identity  # a str; kopf exports it under no name
 
 from cloaca.errors import CloacaError
-from cloaca.resources import CloacinaPackage, Ref
+from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.ref import GROUP, VERSION
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.config import SCHEME, find_server, parse_url
@@ -61,9 +61,8 @@ class Operator:
             store=store,
             settings=settings.pods,
             limits=settings.limits,
-            max_runs=settings.max_runs,
             namespaces=settings.namespaces,
-            changed=self.queue.add,
+            changed=self._changed,
             now=utc_now,
         )
         self._archives = Archives(
@@ -82,8 +81,15 @@ class Operator:
             index=self.index,
             queue=self.queue,
             now=utc_now,
+            limits=settings.runs,
             store_failed=meters.operator_store_failed,
         )
+
+    def _changed(self, ref: Ref) -> None:
+        """The executor saw something new of an object: have it looked at."""
+        if ref.kind == WorkflowRun.KIND:
+            self.index.may_have_process(ref)
+        self.queue.add(ref)
 
     @property
     def heard_at(self) -> float:

@@ -89,7 +89,7 @@ class Web:
             return
         yield from State(self.operator.queue, self.operator.index).collect()
         active = GaugeMetricFamily("cloacina_operator_runs_active", "Jobs of runs that have not ended.")
-        active.add_metric([], self.operator.jobs.active_runs)
+        active.add_metric([], len(self.operator.jobs.running()))
         yield active
         started = CounterMetricFamily("cloacina_operator_runs_started", "Jobs made for attempts of runs.")
         started.add_metric([], self.operator.jobs.started_runs)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cloaca.authoring.duration import parse_duration
-from cloaca.resources import CloacinaPackage, Ref, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Ref, Trigger, WorkflowRun
 from cloaca.store import Store
 from cloacina_operator.core.packages import Fetched, ObservedPackage
 from cloacina_operator.core.runs import ObservedRun, Sibling, policy_of
-from cloacina_operator.core.triggers import ObservedTrigger
+from cloacina_operator.core.triggers import ACTIVE_SHOWN, ObservedTrigger
 from cloacina_operator.executors.base import Executor
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.index import Index
@@ -46,10 +46,12 @@ class Gather:
         """All about one trigger."""
         package = await self._package(trigger.spec.package_ref.name, trigger.metadata.namespace)
         poller = None if package is None else self._executor.poller(package.ref)
+        active, count = self._index.unfinished_of(trigger, ACTIVE_SHOWN)
         return ObservedTrigger(
             trigger=trigger,
             package=package,
-            active_runs=self._index.unfinished_of(trigger),
+            active_runs=active,
+            active_count=count,
             finished_runs=self._index.finished_of(trigger),
             older_twin=self._index.older_twin(trigger),
             poller_alive=poller is not None and poller.failure is None and not poller.starting,
@@ -68,17 +70,20 @@ class Gather:
         if run.spec.trigger_ref is not None:
             trigger = await self._store.get(Trigger, run.spec.trigger_ref.name, run.metadata.namespace)
         fired_before = await self._ledgers.fired_before(run)
+        policy = policy_of(run, trigger)
+        siblings: tuple[Sibling, ...] = ()
+        if policy in (ConcurrencyPolicy.FORBID, ConcurrencyPolicy.REPLACE):
+            siblings = tuple(self._seen(sibling, run) for sibling in self._index.siblings(run))
         return ObservedRun(  # nobody else gets a turn from here until a start is noted in the index
             run=run,
             digest=digest,
             missing=missing,
             unaccepted=unaccepted,
             fired_before=fired_before,
-            policy=policy_of(run, trigger),
-            siblings=tuple(self._seen(sibling, run) for sibling in self._index.siblings(run)),
+            policy=policy,
+            siblings=siblings,
             begun=self._index.has_begun(run),
             execution=self._executor.execution(run.ref),
-            slot_free=self._executor.slot_free(),
             now=now,
         )
 

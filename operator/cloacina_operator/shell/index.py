@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, Trigger, WorkflowRun
 from cloaca.store import Store
 from cloaca.store.base import Change
+from cloacina_operator.core.backlog import Backlog, Fired, Turn
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.runs import Sibling, ended
 
@@ -47,7 +48,18 @@ class _Unfinished:
     created: datetime
     started: bool  # it has had a process: its turn has come, though it may wait for the next one
     waiting: bool  # it has no process now
-    failures: int
+
+    @property
+    def fired(self) -> Fired | None:
+        """In whose queue it stands; None: no trigger fired it."""
+        if self.trigger_uid is None:
+            return None
+        return Fired(namespace=self.ref.namespace, trigger_uid=self.trigger_uid, package=self.package)
+
+    @property
+    def turn(self) -> Turn:
+        """Its place there."""
+        return Turn(created=self.created, name=self.ref.name)
 
 
 class Index:
@@ -63,6 +75,8 @@ class Index:
         self._seen = seen
         self._one_look = asyncio.Lock()  # what is heard of while everything is read is newer than what was read
         self._runs: dict[Ref, _Unfinished] = {}
+        self._backlog = Backlog()  # the same runs, by the trigger that fired them
+        self._touched: set[Ref] = set()  # of which an executor told: they may have a process
         self._ended: dict[str, dict[Ref, FinishedRun]] = {}  # trigger uid -> its finished runs
         self._triggers: dict[Ref, KnownTrigger] = {}
         self._triggers_of: dict[Ref, dict[Ref, KnownTrigger]] = {}  # by package
@@ -101,7 +115,9 @@ class Index:
             _keep(finished, run)
             if run.spec.ttl_seconds_after_finished is not None:
                 alone.append(run.ref)
-        self._runs, self._ended = unfinished, finished
+        self._runs, self._ended, self._backlog = unfinished, finished, Backlog()
+        for known_run in unfinished.values():
+            self._enqueue(known_run)
         self._begun &= {run.uid for run in unfinished.values()}
         self._triggers, self._triggers_of = {}, {}
         for trigger in known:
@@ -147,6 +163,8 @@ class Index:
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
         before = self._runs.pop(ref, None)
+        if before is not None and before.fired is not None:
+            self._backlog.remove(before.fired, before.turn)
         if before is not None and (run is None or run.status.phase.finished or run.metadata.uid != before.uid):
             self._begun.discard(before.uid)
         if run is None:
@@ -158,13 +176,14 @@ class Index:
                 self._on_end(run)
         if run is not None and not run.status.phase.finished:
             after = self._runs[ref] = _unfinished(run)
+            self._enqueue(after)
             if before is not None:
-                return [ref, *self._waiting()] if _gave_up_its_slot(before, after) else [ref]
+                return [ref]
             return [ref] if after.trigger is None else [ref, Ref(Trigger.KIND, ref.namespace, after.trigger)]
         if before is None:
             by = None if run is None else run.spec.trigger_ref
             return [ref] if by is None else [ref, Ref(Trigger.KIND, ref.namespace, by.name)]
-        affected = [ref, *self._waiting()]  # a slot, or a turn, came free
+        affected = [ref, *self._next_after(before)]
         if before.trigger is not None:
             affected.append(Ref(Trigger.KIND, ref.namespace, before.trigger))
         return affected
@@ -208,10 +227,10 @@ class Index:
         oldest = min(twins, key=_age, default=known)
         return None if _age(oldest) >= _age(known) else oldest.ref.name
 
-    def unfinished_of(self, trigger: Trigger) -> tuple[str, ...]:
-        """Names of the trigger's unfinished runs, oldest first."""
-        runs = [run for run in self._runs.values() if _is_fired_by(run.trigger_uid, run.package, trigger)]
-        return tuple(run.ref.name for run in sorted(runs, key=lambda run: (run.created, run.ref.name)))
+    def unfinished_of(self, trigger: Trigger, limit: int) -> tuple[tuple[str, ...], int]:
+        """(names of the trigger's oldest unfinished runs, at most ``limit``; how many unfinished ones it has)."""
+        fired = _queue_of(trigger)
+        return self._backlog.names(fired, limit), self._backlog.count(fired)
 
     def finished_of(self, trigger: Trigger) -> tuple[FinishedRun, ...]:
         """The trigger's finished runs."""
@@ -246,21 +265,40 @@ class Index:
         """Its turn has come: a process is being started for it. Whether one was, is known later; that others of its
         trigger wait for it is certain from now on."""
         self._begun.add(run.metadata.uid)
+        self.may_have_process(run.ref)
+
+    def may_have_process(self, ref: Ref) -> None:
+        """An executor told of the run: from now on others of its trigger look whether it has a process."""
+        self._touched.add(ref)
+        run = self._runs.get(ref)
+        if run is not None and run.fired is not None:
+            self._backlog.mark(run.fired, run.turn)
+
+    def has_no_process(self, ref: Ref) -> None:
+        """The run has ended or is gone: nobody asks about a process of it any more."""
+        self._touched.discard(ref)
 
     def has_begun(self, run: WorkflowRun) -> bool:
         """Whether a start of it was tried."""
         return run.metadata.uid in self._begun
 
     def siblings(self, run: WorkflowRun) -> tuple[Sibling, ...]:
-        """The other unfinished runs of the trigger that fired ``run``."""
-        if run.spec.trigger_ref is None:
+        """The other unfinished runs of the trigger that fired ``run`` that decide whether its turn has come: all that
+        may have a process, and a few of those that come before it, if any do."""
+        this = _unfinished(run)
+        if this.fired is None:
             return ()
-        uid, package = run.spec.trigger_ref.uid, _package_of(run)
+        turns = self._backlog.others(this.fired, this.turn)
+        refs = [Ref(run.KIND, run.metadata.namespace, turn.name) for turn in turns]
         return tuple(
             Sibling(name=other.ref.name, created=other.created, started=other.started or other.uid in self._begun)
-            for other in self._runs.values()
-            if other.trigger_uid == uid and other.package == package and other.ref != run.ref
+            for other in map(self._runs.__getitem__, refs)
         )
+
+    def package_of(self, run: Ref) -> str | None:
+        """The package of an unfinished run; None: it is not known."""
+        known = self._runs.get(run)
+        return None if known is None else known.package
 
     def triggers(self) -> Collection[KnownTrigger]:
         """All Triggers."""
@@ -274,9 +312,19 @@ class Index:
         """How many of those have a process."""
         return sum(not run.waiting for run in self._runs.values())
 
-    def _waiting(self) -> list[Ref]:
-        """Runs that wait for something: those that were started before, and lost their process, too."""
-        return [run.ref for run in self._runs.values() if run.waiting]
+    def _enqueue(self, run: _Unfinished) -> None:
+        if run.fired is None:
+            return
+        self._backlog.add(run.fired, run.turn)
+        if run.started or run.uid in self._begun or run.ref in self._touched:
+            self._backlog.mark(run.fired, run.turn)
+
+    def _next_after(self, run: _Unfinished) -> list[Ref]:
+        """Whose turn may have come, now that ``run`` has ended."""
+        if run.fired is None:
+            return []
+        turns = self._backlog.next_after(run.fired, run.turn)
+        return [Ref(WorkflowRun.KIND, run.ref.namespace, turn.name) for turn in turns]
 
 
 def _known(trigger: Trigger) -> KnownTrigger:
@@ -302,17 +350,12 @@ def _unfinished(run: WorkflowRun) -> _Unfinished:
         created=run.metadata.creation_timestamp or datetime.min.replace(tzinfo=timezone.utc),
         started=run.status.attempt > 0,
         waiting=run.status.phase is RunPhase.PENDING,
-        failures=run.status.failures,
     )
 
 
 def _keep(finished: dict[str, dict[Ref, FinishedRun]], run: WorkflowRun) -> None:
     if run.spec.trigger_ref is not None:
         finished.setdefault(run.spec.trigger_ref.uid, {})[run.ref] = ended(run)
-
-
-def _gave_up_its_slot(before: _Unfinished, after: _Unfinished) -> bool:
-    return after.waiting and (not before.waiting or after.failures > before.failures)
 
 
 def _package_of(run: WorkflowRun) -> str | None:
@@ -324,6 +367,12 @@ def _overlap(trigger: Trigger) -> tuple[object, ...]:
     effective = trigger.status.effective
     spec = (trigger.spec.concurrency_policy, trigger.spec.allow_concurrent)
     return spec if effective is None else (effective.concurrency_policy,)
+
+
+def _queue_of(trigger: Trigger) -> Fired:
+    """The queue of the runs that the trigger fires."""
+    metadata, package = trigger.metadata, trigger.spec.package_ref.name
+    return Fired(namespace=metadata.namespace, trigger_uid=metadata.uid, package=package)
 
 
 def _is_fired_by(uid: str | None, package: str | None, trigger: Trigger) -> bool:

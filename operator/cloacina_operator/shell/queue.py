@@ -1,9 +1,12 @@
-"""Which objects to look at, and when. Each is looked at by one worker at a time; adding it twice is once."""
+"""Which objects to look at, and when. Each is looked at by one worker at a time; adding it twice is once.
+
+Namespaces take turns, so that one with thousands of objects to look at does not keep the others waiting.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
 from cloaca.resources import Ref
 
@@ -15,7 +18,7 @@ class Queue:
     """References, deduplicated, with delays and a backoff for each. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._ready: deque[Ref] = deque()
+        self._ready: OrderedDict[str, deque[Ref]] = OrderedDict()  # by namespace, the one whose turn is next first
         self._queued: set[Ref] = set()
         self._busy: set[Ref] = set()
         self._again: set[Ref] = set()  # added while busy
@@ -31,7 +34,7 @@ class Queue:
         if ref in self._queued:
             return
         self._queued.add(ref)
-        self._ready.append(ref)
+        self._ready.setdefault(ref.namespace, deque()).append(ref)
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -57,7 +60,12 @@ class Queue:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             await waiter
-        ref = self._ready.popleft()
+        namespace, refs = next(iter(self._ready.items()))
+        ref = refs.popleft()
+        if refs:
+            self._ready.move_to_end(namespace)
+        else:
+            del self._ready[namespace]
         self._queued.discard(ref)
         self._busy.add(ref)
         return ref
@@ -76,7 +84,7 @@ class Queue:
             self.add(ref)
 
     def __len__(self) -> int:
-        return len(self._ready) + len(self._busy)
+        return len(self._queued) + len(self._busy)
 
     def _elapsed(self, ref: Ref) -> None:
         del self._timers[ref]

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from typing_extensions import assert_never
 
 from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
-from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, Trigger, WorkflowRun
+from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, RunStatus, Trigger, WorkflowRun
 from cloaca.resources.run import TriggerReference
 from cloaca.store import Store
 from cloacina_operator.core import packages, runs, triggers
@@ -31,6 +32,8 @@ from cloacina_operator.core.plan import (
     StopRun,
     SubmitRun,
 )
+from cloacina_operator.core.runs import ObservedRun
+from cloacina_operator.core.turns import RunLimits, Turns
 from cloacina_operator.executors.base import Executor
 from cloacina_operator.executors.parts import together
 from cloacina_operator.shell.archives import Archives
@@ -61,9 +64,11 @@ class Reconciler:
         index: Index,
         queue: Queue,
         now: Callable[[], datetime],
+        limits: RunLimits,
         store_failed: Callable[[], None],
     ) -> None:
         """``store_failed`` is told of each time that the store did not answer."""
+        self.turns = Turns(limits, running=executor.running, package_of=index.package_of, wake=queue.add)
         self._store = store
         self._executor = executor
         self._archives = archives
@@ -135,7 +140,13 @@ class Reconciler:
         if ref.kind == Trigger.KIND:
             return await self._reconcile_trigger(ref)
         if ref.kind == WorkflowRun.KIND:
-            return await self._reconcile_run(ref)
+            try:
+                return await self._reconcile_run(ref)
+            except BaseException:
+                self.turns.leave(ref)  # nobody waits behind a run that cannot be looked at
+                raise
+            finally:
+                self.turns.wake()
         return None
 
     async def _reconcile_package(self, ref: Ref) -> timedelta | None:
@@ -160,6 +171,9 @@ class Reconciler:
 
     async def _reconcile_run(self, ref: Ref) -> timedelta | None:
         run = await self._store.get(WorkflowRun, ref.name, ref.namespace)
+        if run is None or run.status.phase.finished:
+            self.turns.leave(ref)
+            self._index.has_no_process(ref)
         if run is None:
             await self._executor.remove_run(ref)
             return None
@@ -171,7 +185,16 @@ class Reconciler:
             package = await self._store.get(CloacinaPackage, run.spec.package_ref.name, ref.namespace)
         elif run.spec.trigger_ref is None:
             return None  # of a program in library mode, which executes it itself
-        return await self._carry_out(run, runs.plan(await self._gather.run(run, self._now())), package)
+        return await self._carry_out(run, self._plan_run(await self._gather.run(run, self._now())), package)
+
+    def _plan_run(self, observed: ObservedRun) -> Plan[RunStatus]:
+        """What is planned where nothing but the limits is in the way, or because they are."""
+        decided = runs.plan(observed)
+        if not any(isinstance(action, StartRun) for action in decided.actions):
+            self.turns.leave(observed.run.ref)
+            return decided
+        no_slot = self.turns.hindrance(observed.run)
+        return decided if no_slot is None else runs.plan(replace(observed, no_slot=no_slot))
 
     async def _carry_out(self, seen: R, plan: Plan[Any], package: CloacinaPackage | None) -> timedelta | None:
         for action in plan.actions:

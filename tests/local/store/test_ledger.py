@@ -6,8 +6,10 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from cloacina_operator.core.turns import RunLimits
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.ledgers import Ledgers
 from cloacina_operator.shell.queue import Queue
@@ -118,11 +120,12 @@ async def test_the_operator_does_not_hold_the_keys_of_a_trigger_that_is_gone(sto
     index = Index(store)
     reconciler = Reconciler(
         store=store,
-        executor=None,  # type: ignore[arg-type]  # nobody asks for a process where there is no package
+        executor=SimpleNamespace(running=tuple),  # type: ignore[arg-type]  # nobody asks it for more where there is no package
         archives=None,  # type: ignore[arg-type]  # as above
         index=index,
         queue=Queue(),
         now=utc_now,
+        limits=RunLimits(total=1),
         store_failed=lambda: None,
     )
     await index.load()

@@ -53,7 +53,7 @@ async def test_it_neither_blocks_the_trigger_nor_is_kept_by_it(store: Store) -> 
     index = Index(store)
     await index.load()
 
-    assert index.unfinished_of(trigger) == ("of-good",)
+    assert index.unfinished_of(trigger, 9) == (("of-good",), 1)
     assert index.siblings(good) == ()
     assert (index.owner(good), index.owner(evil)) == (None, "good")
     assert (index.keeps(good), index.keeps(evil)) == (True, False)

@@ -1,4 +1,4 @@
-"""Who is looked at when something changes: nobody who waits is forgotten."""
+"""What is known of other objects, and who is looked at when something changes."""
 
 from __future__ import annotations
 
@@ -22,39 +22,6 @@ from cloaca.store.sql.store import SqlStore
 def run(name: str, **status: Any) -> WorkflowRun:
     spec = RunSpec(workflow="demo", package_ref=PackageReference(name="demo"))
     return WorkflowRun(metadata=ObjectMeta(name=name), spec=spec, status=RunStatus(**status))
-
-
-RUNNING = RunStatus(phase=RunPhase.RUNNING, attempt=1)
-
-
-@pytest.mark.parametrize(
-    "waiting",
-    [RunStatus(), RunStatus(attempt=3, failures=3)],
-    ids=["never started", "between two attempts"],
-)
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        pytest.param(RUNNING, {"phase": RunPhase.COMPLETED}, id="ended"),
-        pytest.param(RUNNING, {"phase": RunPhase.PENDING, "failures": 1}, id="lost its process"),
-        pytest.param(RunStatus(), {"attempt": 1, "failures": 1}, id="lost its process before it claimed the run"),
-        pytest.param(RUNNING, None, id="was deleted"),
-    ],
-)
-async def test_a_slot_that_comes_free_has_every_run_that_waits_looked_at(
-    before: RunStatus, after: dict[str, Any] | None, waiting: RunStatus
-) -> None:
-    store = await SqlStore.open(":memory:")
-    first = await store.create(run("first").model_copy(update={"status": before}))
-    second = await store.create(run("second").model_copy(update={"status": waiting}))
-    index = Index(store)
-    await index.load()
-    if after is None:
-        await store.delete(first.ref)
-    else:
-        await store.write_status(first.model_copy(update={"status": before.model_copy(update=after)}))
-    assert second.ref in await index.saw(Change(ref=first.ref))
-    await store.close()
 
 
 async def test_a_run_that_begins_while_everything_is_read_is_known_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +110,9 @@ async def test_progress_of_a_run_has_nobody_else_looked_at() -> None:
     await store.create(run("second"))
     index = Index(store)
     await index.load()
-    await store.write_status(first.model_copy(update={"status": RUNNING.model_copy(update={"message": "on it"})}))
+    await store.write_status(
+        first.model_copy(update={"status": RunStatus(phase=RunPhase.RUNNING, attempt=1, message="on it")})
+    )
     assert await index.saw(Change(ref=first.ref)) == [Ref(WorkflowRun.KIND, "default", "first")]
     assert (index.count_running(), index.count_unfinished()) == (1, 2)
     await store.close()

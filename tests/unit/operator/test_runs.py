@@ -53,7 +53,7 @@ def test_a_run_whose_process_died_starts_again_after_a_pause(
     assert (len(starts), decided.requeue_after) == (int(again is None), again)
 
 
-@pytest.mark.parametrize("missing", [{"slot_free": False}, {"digest": None}], ids=["no slot", "no archive"])
+@pytest.mark.parametrize("missing", [{"no_slot": "1 runs already"}, {"digest": None}], ids=["no slot", "no archive"])
 def test_a_run_that_waits_without_a_process_is_pending_whatever_was_recorded_last(missing: dict[str, Any]) -> None:
     tasks = (TaskStatus(id="a", phase=TaskPhase.COMPLETED), TaskStatus(id="b", phase=TaskPhase.RUNNING))
     decided = look(status={"phase": RunPhase.RUNNING, "attempt": 1, "tasks": tasks}, **missing)
