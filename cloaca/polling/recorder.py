@@ -59,19 +59,26 @@ class Recorder:
         """Make the runs of ``fires``; returns when they are durable, and whether the status is to be written.
 
         It need not be where all of them had fired before: a function may find the same things at each call. Raises
-        TriggerGone, and CloacaError where the store will never take a fire.
+        TriggerGone, AnswerTooLarge, and CloacaError where the store will never take a fire.
         """
         if any(fire.key is not None for fire in fires):
             fires = await self._persistently(partial(self._new, entry, fires, found))
             if not fires:
                 return False
+        *before, last = tick.batches(fires)
+        for batch in before:
+            await self._fire(entry, batch, None, found)
+        await self._fire(entry, last, state, found)
+        return True
+
+    async def _fire(self, entry: Entry, fires: tuple[Fire, ...], state: dict[str, Any] | None, found: Found) -> None:
+        """One tick: its intent, where it needs one, and its runs."""
         seen = entry.trigger.model_copy(update={"status": tick.poll_half(entry.status, entry.trigger.status)})
         pending = tick.intend(seen, fires, state, [uuid.uuid4().hex for _ in fires])
         if tick.needs_record(pending):
             entry.status = entry.status.model_copy(update={"pending": pending})
             await self.write(entry)
         await self.finish(entry, pending, found)
-        return True
 
     async def finish(self, entry: Entry, pending: PendingTick, found: Found, *, again: bool = False) -> None:
         """Make those runs of ``pending`` that do not exist yet, and count the tick as done. ``again``: some may."""

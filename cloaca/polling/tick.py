@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from cloaca.errors import CloacaError
 from cloaca.polling.messages import Fire
 from cloaca.resources.meta import ObjectMeta, owned_by
 from cloaca.resources.names import keyed_run_name, manual_run_name, run_labels, tick_run_name
@@ -14,6 +16,14 @@ from cloaca.resources.run import RunSpec, TriggerReference, WorkflowRun
 from cloaca.resources.trigger import FireIntent, PendingTick, Tick, TickOutcome, Trigger, TriggerStatus
 
 TICKS_KEPT = 20
+INTENT_LIMIT = 500 * 1024
+"""Bytes of JSON of the fires that are recorded before their runs are made: the object that holds them, which holds the
+trigger's state as well, must stay below the 1.5 MiB that etcd takes."""
+_INTENT_OVERHEAD = 200  # bytes of a fire's names and punctuation
+
+
+class AnswerTooLarge(CloacaError):
+    """One answer of a trigger function has more fires than can be recorded at once."""
 
 
 def intend(
@@ -43,6 +53,30 @@ def intend(
         ),
         state=state,
     )
+
+
+def batches(fires: Sequence[Fire]) -> list[tuple[Fire, ...]]:
+    """``fires`` in their order, in as few parts as can each be recorded at once.
+
+    Raises AnswerTooLarge if there is more than one part and some fire has no key: a crash between two parts has the
+    function called again, and only a key tells what fired before from what did not.
+    """
+    parts: list[list[Fire]] = []
+    size = total = 0
+    for fire in fires:
+        bytes_of = _INTENT_OVERHEAD + len(fire.key or "") + len(json.dumps(fire.context))
+        total += bytes_of
+        if not parts or size + bytes_of > INTENT_LIMIT:
+            parts.append([])
+            size = 0
+        parts[-1].append(fire)
+        size += bytes_of
+    if len(parts) > 1 and any(fire.key is None for fire in fires):
+        raise AnswerTooLarge(
+            f"the answer has {len(fires):,} fires of {total:,} bytes together, and fires without keys are recorded at "
+            f"once, at most {INTENT_LIMIT:,} bytes: give each of them a key, or yield them one by one"
+        )
+    return [tuple(part) for part in parts] or [()]
 
 
 def _run_name(trigger: Trigger, fire: Fire, tick: int, index: int | None) -> str:

@@ -1,0 +1,37 @@
+"""A poll that finds more than one object can hold: with keys all of it runs, without them the poll says what to do."""
+
+from __future__ import annotations
+
+from builders import WORKFLOW, archive, declared
+from daemon_process import Daemon
+
+from cloaca.resources import RunPhase
+from cloaca.resources.trigger import TickOutcome
+
+CODE = (
+    WORKFLOW
+    + """
+@cloaca.trigger(name="watch", poll_interval="200ms", allow_concurrent=True)
+def watch(state):
+    state.set("calls", state.get("calls", 0) + 1)
+    return [cloaca.TriggerResult.fire({"x": "y" * 200_000}, key=KEY) for number in range(5)]
+"""
+)
+
+
+async def test_fires_with_keys_are_recorded_in_parts(daemon: Daemon) -> None:
+    daemon.deploy(archive(CODE.replace("KEY", "str(number)"), triggers=[declared("watch", allow_concurrent=True)]))
+    daemon.start()
+    runs = await daemon.runs(lambda runs: len(runs) == 5 and all(run.status.phase.finished for run in runs))
+    assert {(run.spec.key, run.status.phase) for run in runs} == {(str(it), RunPhase.COMPLETED) for it in range(5)}
+    trigger = await daemon.trigger("demo-watch", lambda it: "calls" in it.status.state)
+    assert (trigger.status.pending, trigger.status.sequence) == (None, 3)
+
+
+async def test_fires_without_keys_are_refused_with_what_to_do(daemon: Daemon) -> None:
+    daemon.deploy(archive(CODE.replace("KEY", "None"), triggers=[declared("watch", allow_concurrent=True)]))
+    daemon.start()
+    trigger = await daemon.trigger("demo-watch", lambda it: it.status.consecutive_errors >= 2)
+    assert trigger.status.ticks[0].outcome is TickOutcome.ERROR
+    assert "give each of them a key, or yield them one by one" in (trigger.status.last_error or "")
+    assert trigger.status.sequence == 0
