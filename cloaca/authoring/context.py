@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+CONTEXT_LIMIT = 256 * 1024
+"""Bytes of JSON of one context; a reference to stored data belongs into it, not the data."""
+
 _LARGEST = 10**4000  # longer integers are refused by Python's own JSON reader
 _COMMON = 10**9  # shorter integers need no further look
 _DEPTH = 100  # deeper nesting is a cycle or a mistake, and would exhaust parsers on the other side

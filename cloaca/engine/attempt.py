@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import CoroutineType
 from typing import Any, NamedTuple
 
-from cloaca.authoring.context import Context, plain
+from cloaca.authoring.context import CONTEXT_LIMIT, Context, plain
 from cloaca.engine.crew import Crew
 from cloaca.engine.record import Kept, json_text
 from cloaca.engine.timers import Timer, Timers
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from asyncio import Future, Task
 
     from cloaca.engine.loop import Loop
-
-CONTEXT_LIMIT = 256 * 1024  # bytes of JSON; a reference to stored data belongs into a context, not the data
 
 
 class Ended(NamedTuple):

@@ -15,11 +15,11 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from cloaca.authoring.context import Context
+from cloaca.authoring.context import CONTEXT_LIMIT, Context
 from cloaca.authoring.task import TaskDefinition
 from cloaca.authoring.value import Value
 from cloaca.authoring.workflow import Workflow
-from cloaca.engine.attempt import CONTEXT_LIMIT, Call, Ended, check_size, checked_result, describe, traceback_of
+from cloaca.engine.attempt import Call, Ended, check_size, checked_result, describe, traceback_of
 from cloaca.engine.crew import Crew
 from cloaca.engine.handle import TaskHandle
 from cloaca.engine.log import Log

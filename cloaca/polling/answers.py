@@ -6,13 +6,12 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
-from cloaca.authoring.context import Context, plain
+from cloaca.authoring.context import CONTEXT_LIMIT, Context, plain
 from cloaca.authoring.trigger import TriggerDefinition, TriggerResult
 from cloaca.errors import TriggerResultError
 from cloaca.polling.messages import Fire
 
 LONGEST_KEY = 1_024  # characters
-CONTEXT_LIMIT = 256 * 1024  # bytes of JSON
 
 Publish = Callable[[tuple[Fire, ...]], None]  # returns when the fires are durable
 

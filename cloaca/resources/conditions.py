@@ -154,6 +154,7 @@ class RunReason:
     DEADLINE_EXCEEDED = Reason("DeadlineExceeded", "It ran longer than spec.activeDeadlineSeconds.")
     CANCELLED = Reason("Cancelled", "spec.cancel was set.")
     DEDUPLICATED = Reason("Deduplicated", "Its key had fired before; it was never started.")
+    CONTEXT_TOO_LARGE = Reason("ContextTooLarge", "spec.context is over 256 KiB as JSON; never started.")
     DIGEST_UNKNOWN = Reason("DigestUnknown", "spec.digest names an archive that its package has not accepted.")
     TRIGGER_FOREIGN = Reason("TriggerForeign", "spec.triggerRef names a trigger of another package; never started.")
 
@@ -275,11 +276,11 @@ class RunCondition:
         (_R.COMPLETED, _R.RUNNING, _R.RETRYING,
          _R.WAITING_FOR_PACKAGE, _R.WAITING_FOR_RUN, _R.WAITING_FOR_SLOT, _R.START_FAILED,
          _R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, _R.CANCELLED,
-         _R.DEDUPLICATED, _R.TRIGGER_FOREIGN, _R.DIGEST_UNKNOWN, *OF_PODS),
+         _R.DEDUPLICATED, _R.TRIGGER_FOREIGN, _R.DIGEST_UNKNOWN, _R.CONTEXT_TOO_LARGE, *OF_PODS),
     )  # fmt: skip
     STALLED = _stalled(
         _R.TASK_FAILED, _R.WORKFLOW_UNKNOWN, _R.BACKOFF_LIMIT_EXCEEDED, _R.DEADLINE_EXCEEDED, _R.CANCELLED,
-        _R.DEDUPLICATED, _R.TRIGGER_FOREIGN, _R.DIGEST_UNKNOWN, *OF_PODS,
+        _R.DEDUPLICATED, _R.TRIGGER_FOREIGN, _R.DIGEST_UNKNOWN, _R.CONTEXT_TOO_LARGE, *OF_PODS,
     )  # fmt: skip
 
 

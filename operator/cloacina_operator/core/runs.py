@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from cloaca.authoring.context import CONTEXT_LIMIT
 from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, Trigger, WorkflowRun
 from cloaca.resources.conditions import RunCondition, RunReason, find, set_condition
 from cloacina_operator.core.history import FinishedRun
@@ -49,6 +50,7 @@ class ObservedRun:
     missing: str = ""  # what is not there, where digest is None
     unaccepted: str = ""  # why the digest that the run pins is refused; empty: it is not
     owner: str | None = None  # the other package whose trigger spec.triggerRef names; None: all is well
+    context_bytes: int = 0  # of spec.context, as JSON
     fired_before: bool = False  # its key stands in the ledger of its trigger
     keeper: bool = False  # the trigger that fired it exists, and decides what becomes of it once it has ended
     policy: ConcurrencyPolicy | None = None  # None: no trigger fired it
@@ -131,6 +133,17 @@ def digest_unknown(observed: ObservedRun) -> RunPlan | None:
     if not observed.unaccepted or _alive(observed):
         return None
     return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.DIGEST_UNKNOWN, observed.unaccepted)
+
+
+def context_too_large(observed: ObservedRun) -> RunPlan | None:
+    """Its context is over the limit that every context has: a person, or another program, submitted it."""
+    if observed.context_bytes <= CONTEXT_LIMIT or _alive(observed):
+        return None
+    said = (
+        f"spec.context is {observed.context_bytes:,} bytes as JSON, over the limit of {CONTEXT_LIMIT:,}: "
+        "submit a run whose context has a reference to the data instead"
+    )
+    return _closed(observed, observed.run.status, RunPhase.FAILED, RunReason.CONTEXT_TOO_LARGE, said)
 
 
 def deduplicated(observed: ObservedRun) -> RunPlan | None:
@@ -287,6 +300,7 @@ RULES: tuple[Rule, ...] = (
     finished,
     foreign,
     digest_unknown,
+    context_too_large,
     deduplicated,
     process_died,
     cancelled,

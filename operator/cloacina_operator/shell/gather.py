@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from cloaca.authoring.duration import parse_duration
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Ref, Trigger, WorkflowRun
@@ -79,6 +81,7 @@ class Gather:
             digest=digest,
             missing=missing,
             unaccepted=unaccepted,
+            context_bytes=0 if run.status.attempt else _bytes_of(run.spec.context),
             fired_before=fired_before,
             policy=policy,
             siblings=siblings,
@@ -110,3 +113,8 @@ class Gather:
 
     async def _package(self, name: str, namespace: str) -> CloacinaPackage | None:
         return await self._store.get(CloacinaPackage, name, namespace)
+
+
+def _bytes_of(context: dict[str, Any]) -> int:
+    """Its size as JSON."""
+    return len(json.dumps(context, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from builders import WORKFLOW, archive, declared
 from daemon_process import Daemon
 
-from cloaca.resources import RunPhase
-from cloaca.resources.trigger import TickOutcome
+from cloaca.resources import ObjectMeta, RunPhase, RunSpec, WorkflowRun
+from cloaca.resources.trigger import PackageReference, TickOutcome
 
 CODE = (
     WORKFLOW
@@ -35,3 +35,14 @@ async def test_fires_without_keys_are_refused_with_what_to_do(daemon: Daemon) ->
     assert trigger.status.ticks[0].outcome is TickOutcome.ERROR
     assert "give each of them a key, or yield them one by one" in (trigger.status.last_error or "")
     assert trigger.status.sequence == 0
+
+
+async def test_a_run_whose_context_is_too_large_fails_and_is_never_started(daemon: Daemon) -> None:
+    daemon.deploy(archive(WORKFLOW))
+    daemon.start()
+    await daemon.package(Ready=("True", "Ready"))
+    spec = RunSpec(package_ref=PackageReference(name="demo"), workflow="demo", context={"x": "y" * 300_000})
+    await daemon.submit(WorkflowRun(metadata=ObjectMeta(name="large"), spec=spec))
+    (run,) = await daemon.runs(lambda runs: bool(runs) and runs[0].status.phase.finished)
+    assert (run.status.phase, run.status.attempt) == (RunPhase.FAILED, 0)
+    assert (run.status.message or "").startswith("spec.context is 300,008 bytes as JSON, over the limit of 262,144")

@@ -94,3 +94,17 @@ def test_a_run_whose_pod_is_taken_away_says_so_and_has_not_failed(phase: dict[st
 def test_why_a_run_was_stopped_is_said_once(reason: str) -> None:
     decided = look(status={"attempt": 1, "phase": RunPhase.PENDING, **started(reason)}, execution=EVICTED)
     assert [type(action) for action in decided.actions] == [StartRun]
+
+
+@pytest.mark.parametrize(("size", "starts"), [(256 * 1024, True), (256 * 1024 + 1, False)])
+def test_a_run_whose_context_is_over_the_limit_fails_and_says_what_to_do(size: int, starts: bool) -> None:
+    decided = look(status={}, context_bytes=size)
+    assert any(isinstance(action, StartRun) for action in decided.actions) is starts
+    if not starts:
+        condition = find(decided.status.conditions, "Ready")
+        assert condition is not None
+        assert (decided.status.phase, condition.reason) == (RunPhase.FAILED, "ContextTooLarge")
+        assert condition.message == (
+            "spec.context is 262,145 bytes as JSON, over the limit of 262,144: "
+            "submit a run whose context has a reference to the data instead"
+        )
