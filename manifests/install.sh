@@ -3,16 +3,21 @@
 set -eu
 chart=$(cd "$(dirname "$0")" && pwd)/chart
 cat <<'YAML'
-# Written by `make manifests` from manifests/chart with its default values; edit that. Packages live in the namespace
-# cloacina-system here: for others, and for everything that can be set, use the chart.
+# Written by `make manifests` from manifests/chart; edit that. Packages live in the namespace cloacina-packages here: for
+# others, and for everything that can be set, use the chart.
 #   kubectl apply --server-side -f install.yaml
+YAML
+for namespace in cloacina-system cloacina-packages; do
+  cat <<YAML
+---
 apiVersion: v1
 kind: Namespace
 metadata:
-  name: cloacina-system
+  name: $namespace
   labels:
     app.kubernetes.io/part-of: cloacina
     pod-security.kubernetes.io/enforce: restricted
 YAML
-"${1:-helm}" template cloacina "$chart" --namespace cloacina-system --skip-tests |
+done
+"${1:-helm}" template cloacina "$chart" --namespace cloacina-system --skip-tests --set packageNamespaces={cloacina-packages} |
   sed -e 's/^\( *app.kubernetes.io\/managed-by:\) Helm$/\1 kubectl/' -e '/^  annotations:$/{N;/\n *helm.sh\/resource-policy: keep$/d;}'

@@ -31,7 +31,8 @@ class Release:
     @classmethod
     def render(cls, helm: Path, plane: ControlPlane, namespace: str, *settings: str) -> Release:
         """With a name of its own, so that several can be on one API server."""
-        flags = [flag for setting in ("crds.install=false", *settings) for flag in ("--set", setting)]
+        own = f"packageNamespaces={{{namespace}}}"  # where nothing else is said: the tests have one namespace for all
+        flags = [flag for setting in ("crds.install=false", own, *settings) for flag in ("--set", setting)]
         command = [str(helm), "template", f"cloacina-{namespace}", str(CHART), "--namespace", namespace, *flags]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         documents = [document for document in yaml.safe_load_all(text) if document]

@@ -26,9 +26,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* The namespaces in which packages live, as a JSON list. */}}
+{{/*
+The namespaces in which packages live, as a JSON list. Never the operator's own by default: a pod of a package there could
+use the operator's service account.
+*/}}
 {{- define "cloacina.namespaces" -}}
-{{- .Values.packageNamespaces | default (list .Release.Namespace) | toJson }}
+{{- if not (or .Values.packageNamespaces .Values.clusterWide) }}
+{{- fail "packageNamespaces is empty: name the namespaces in which packages may live, such as {cloacina-packages}, or set clusterWide" }}
+{{- end }}
+{{- .Values.packageNamespaces | toJson }}
 {{- end }}
 
 {{- define "cloacina.pullSecretNames" -}}

@@ -47,8 +47,9 @@ EVERYTHING = {
 @pytest.fixture(scope="session")
 def render(helm: Path) -> Render:
     def render(values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        values = {"packageNamespaces": ["default"], **(values or {})}
         command = [str(helm), "template", "cloacina", str(CHART), "--namespace", "cloacina-system", "--values", "-"]
-        done = subprocess.run(command, input=json.dumps(values or {}), capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(done.stderr)
         return [document for document in yaml.safe_load_all(done.stdout) if document]
@@ -62,7 +63,8 @@ def only(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 def test_helm_lint(helm: Path) -> None:
-    done = subprocess.run([str(helm), "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    command = [str(helm), "lint", "--strict", str(CHART), "--set", "packageNamespaces={a}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -86,6 +88,11 @@ def test_the_operator_is_restricted(render: Render) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def test_where_packages_live_must_be_said(render: Render) -> None:
+    with pytest.raises(ValueError, match="packageNamespaces is empty: name the namespaces in which packages may live"):
+        render({"packageNamespaces": []})
 
 
 def test_without_cluster_wide_the_operator_is_bound_in_the_named_namespaces_only(render: Render) -> None:
