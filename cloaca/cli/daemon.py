@@ -44,6 +44,9 @@ def daemon(
     watch_dir: Annotated[
         list[Path] | None, typer.Option(help="Deploy the archives of this folder too; repeatable.")
     ] = None,
+    allow_shared_folders: Annotated[
+        bool, typer.Option("--allow-shared-folders", help="Accept folders that other users may write to.")
+    ] = False,
     log_level: Annotated[Level | None, typer.Option(help="How much it says.", show_default=False)] = None,
     log_format: Annotated[LogFormat | None, typer.Option(help="How it says it.", show_default=False)] = None,
 ) -> None:
@@ -63,6 +66,7 @@ def daemon(
     sys.stdout.flush()
     sys.stderr.flush()
     arguments = daemon_arguments(session.wanted, watch_dir or [], log_level, log_format)
+    arguments += ["--allow-shared-folders"] if allow_shared_folders else []
     os.execv(sys.executable, [sys.executable, *isolation(), "-m", HOST, *arguments])  # noqa: S606  # our own arguments
 
 

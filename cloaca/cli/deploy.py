@@ -19,6 +19,7 @@ from cloaca.cli.source import SUFFIX, archive_bytes
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, PackageError
 from cloaca.packages.archive import Archive, Limits, read_archive
+from cloaca.packages.scratch import scratch_folder
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageSpec, Ref
 from cloaca.resources.conditions import STALLED, find, is_true
 from cloaca.resources.names import CLUSTER_PACKAGE_LIMIT, FOLDER, FOLDER_LABEL, object_name
@@ -62,8 +63,8 @@ def deploy(
       cloaca deploy . --kube-context production -n team-a --wait
     """
     limits = Limits()
-    with tempfile.TemporaryDirectory(prefix="cloaca-") as scratch:
-        data = archive_bytes(archive, Path(scratch), limits)
+    with scratch_folder() as scratch:
+        data = archive_bytes(archive, scratch, limits)
     read = read_archive(data, limits)
     place = session.place
     if isinstance(place, Laptop):
@@ -97,7 +98,8 @@ def _copy(session: Session, place: Laptop, read: Archive, data: bytes, name: str
     folder = place.home.packages
     if place.has_store:
         session.with_store(partial(_refuse_a_package_by_hand, package))
-    folder.mkdir(parents=True, exist_ok=True)
+    for made in (place.home.root, folder):
+        made.mkdir(parents=True, exist_ok=True, mode=0o700)  # others must not be able to write there
     target = folder / f"{package}-{read.manifest.version}{SUFFIX}"
     same = target.exists() and target.read_bytes() == data
     if not same:

@@ -16,7 +16,7 @@ from cloaca.cli.kinds import selector_of, targets_of
 from cloaca.cli.page import Page
 from cloaca.cli.place import Laptop, Place
 from cloaca.cli.session import NamespaceOption, Session, command, commands
-from cloaca.cli.terminal import remark, say
+from cloaca.cli.terminal import print_answer, remark
 from cloaca.resources import CloacinaPackage, Resource, Trigger, WorkflowRun
 from cloaca.resources.names import PACKAGE_LABEL, TRIGGER_LABEL, label_value
 from cloaca.store import Store
@@ -49,7 +49,9 @@ def describe(
         if not found:
             remark(f"No resources found in {namespace} namespace.")
         for index, obj in enumerate(found):
-            say(*([""] if index else []), *await page_of(store, session.place, obj, datetime.now(timezone.utc)))
+            print_answer(
+                *([""] if index else []), *await page_of(store, session.place, obj, datetime.now(timezone.utc))
+            )
 
     session.with_store(work)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,8 +166,3 @@ def told(of: Deployed, fires: tuple[Verdict, ...]) -> list[str]:
             lines.append(f"  Key:      {one.fire.key}")
         lines.append(f"  Context:  {json.dumps(one.fire.context, ensure_ascii=False)}")
     return lines
-
-
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder for the archive, which goes with the block."""
-    return tempfile.TemporaryDirectory(prefix="cloaca-")

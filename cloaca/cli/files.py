@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cloaca.cli.values import standard_input
 from cloaca.errors import CloacaError, Invalid
 from cloaca.resources import Ref, Resource
 from cloaca.resources.documents import load_documents
@@ -49,7 +49,10 @@ def _texts(names: Sequence[str]) -> Iterable[tuple[str, str]]:
         raise CloacaError("standard input can be read once: give -f - one time only")
     for name in names:
         if name == "-":
-            yield "<stdin>", sys.stdin.read()
+            try:
+                yield "<stdin>", standard_input()
+            except UnicodeDecodeError as error:
+                raise CloacaError(f"standard input: not UTF-8 at byte {error.start}: is it YAML or JSON?") from error
             continue
         for path in _paths(Path(name)):
             try:

@@ -10,7 +10,7 @@ from cloaca.cli.kinds import existing
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.submit import fire as fire_trigger
 from cloaca.cli.submit import report
-from cloaca.cli.values import run_context
+from cloaca.cli.values import run_context, text_argument
 from cloaca.errors import CloacaError
 from cloaca.polling.answers import LONGEST_KEY
 from cloaca.resources import Trigger
@@ -41,6 +41,7 @@ def fire(
       cloaca fire data-ingest-inbox-watcher --key a.parquet --context @context.json
     """
     given = run_context(context)
+    key = None if key is None else text_argument(key)
     if key is not None and not 0 < len(key) <= LONGEST_KEY:
         raise CloacaError(f"--key: must have 1 to {LONGEST_KEY} characters, not {len(key)}: use a hash of it")
     name = trigger.rpartition("/")[2]

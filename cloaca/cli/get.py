@@ -13,7 +13,7 @@ import typer
 from cloaca.cli.kinds import Kind, absence, selector_of, targets_of
 from cloaca.cli.output import Format, FormatOption, GrowingTable, documents, names, tables
 from cloaca.cli.session import NamespaceOption, Session, command, commands
-from cloaca.cli.terminal import remark, say
+from cloaca.cli.terminal import print_answer, remark
 from cloaca.errors import CloacaError
 from cloaca.resources import Ref, Resource
 from cloaca.resources.meta import matches
@@ -85,12 +85,12 @@ async def show(store: Store, query: Query, form: Format) -> None:
     found = await find(store, query)
     single = len(query.objects) == 1 and len(found) == 1
     if form in (Format.YAML, Format.JSON):
-        say(documents(found, form, single=single))
+        print_answer(documents(found, form, single=single))
     elif form is Format.NAME:
-        say(*names(found))
+        print_answer(*names(found))
     elif found:
         now = datetime.now(timezone.utc)
-        say(*tables(query.kinds, found, now, wide=form is Format.WIDE, spaces=query.namespace is None))
+        print_answer(*tables(query.kinds, found, now, wide=form is Format.WIDE, spaces=query.namespace is None))
     else:
         where = "" if query.namespace is None else f" in {query.namespace} namespace"
         remark(f"No resources found{where}.")
@@ -154,11 +154,11 @@ class _Printer:
 
     def show(self, objects: Sequence[Resource[Any, Any]]) -> None:
         if self._form is Format.NAME:
-            say(*names(objects))
+            print_answer(*names(objects))
         elif self._form in (Format.YAML, Format.JSON):
             for obj in objects:
-                say(*(["---"] if self._form is Format.YAML and not self._first else []))
-                say(documents([obj], self._form, single=True))
+                print_answer(*(["---"] if self._form is Format.YAML and not self._first else []))
+                print_answer(documents([obj], self._form, single=True))
                 self._first = False
         else:
-            say(*self._table.rows(objects, datetime.now(timezone.utc)))
+            print_answer(*self._table.rows(objects, datetime.now(timezone.utc)))

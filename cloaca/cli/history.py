@@ -10,7 +10,7 @@ import typer
 from cloaca.cli.kinds import existing
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.tables import age, first_line, table, took
-from cloaca.cli.terminal import say
+from cloaca.cli.terminal import print_answer
 from cloaca.resources import Trigger
 from cloaca.store import Store
 
@@ -39,9 +39,9 @@ def history(
         seen = await existing(store, Trigger, name, namespace)
         rows = _rows(seen, datetime.now(timezone.utc))
         if not rows:
-            say(f"trigger {name!r} has no poll on record yet: see `cloaca describe trigger {name}`")
+            print_answer(f"trigger {name!r} has no poll on record yet: see `cloaca describe trigger {name}`")
             return
-        say(*table(HEADS, rows))
+        print_answer(*table(HEADS, rows))
 
     session.with_store(work)
 

@@ -21,6 +21,7 @@ from cloaca.cli.follow import time_taken
 from cloaca.cli.recent import newest_first
 from cloaca.cli.session import ScopeOption, Session, command, commands
 from cloaca.cli.tables import age, first_line
+from cloaca.cli.terminal import writing
 from cloaca.resources import CloacinaPackage, Condition, ConditionStatus, Trigger, WorkflowRun
 from cloaca.resources.conditions import CONDITIONS
 from cloaca.store import Store
@@ -46,6 +47,14 @@ class Snapshot:
     triggers: tuple[Trigger, ...]
     runs: tuple[WorkflowRun, ...]
     now: datetime
+
+
+class _Console(Console):
+    """A console that leaves a closed pipe to ``writing``; its base class would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while a BrokenPipeError is handled: raises it again."""
+        raise  # noqa: PLE0704  # rich calls it while it handles the error
 
 
 class View(Protocol):
@@ -76,7 +85,7 @@ def watch(
         return until_done and all(run.status.phase.finished for run in seen.runs)
 
     scope = session.look_around(namespace)
-    session.with_store(lambda store: live_view(store, Console(highlight=False), until, scope), make=True)
+    session.with_store(lambda store: live_view(store, _Console(highlight=False), until, scope), make=True)
 
 
 async def live_view(
@@ -98,7 +107,8 @@ async def _follow(store: Store, view: View, until: Callable[[Snapshot], bool], n
         try:
             while True:
                 seen = await snapshot(store, namespace)
-                view.show(seen)
+                with writing():
+                    view.show(seen)
                 if until(seen):
                     return seen
                 waiting = waiting or asyncio.ensure_future(_next(changes))

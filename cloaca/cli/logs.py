@@ -16,7 +16,7 @@ from cloaca.cli.kinds import existing, kind_of
 from cloaca.cli.place import Cluster
 from cloaca.cli.running import absence_of_daemon, daemon_process
 from cloaca.cli.session import NamespaceOption, Session, command, commands
-from cloaca.cli.terminal import remark
+from cloaca.cli.terminal import remark, writing
 from cloaca.errors import CloacaError
 from cloaca.home import Home
 from cloaca.resources import CloacinaPackage, WorkflowRun
@@ -129,8 +129,9 @@ async def _show(path: Path, tail: int | None, ended: Callable[[], Awaitable[bool
 
 
 def _write(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
 
 
 def _start_of_tail(file: BinaryIO, lines: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,7 +22,10 @@ from cloaca.cli.session import (
     Session,
     StoreOption,
 )
+from cloaca.cli.terminal import OutputLost
 from cloaca.errors import CloacaError
+from cloaca.home import unmask_owner
+from cloaca.streams import open_standard_streams, silence
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,37 @@ def root(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Obey the command line and return its exit code: 0 done, 1 it failed, 2 it was called wrongly."""
+    """Obey the command line and return its exit code: 0 done, 1 it failed, 2 it was called wrongly.
+
+    Done means that what was asked for has happened. A command that changes something has done so even if it could not
+    print that. One that shows something has not, unless the reader left with what it wanted (``cloaca get | head``).
+    """
+    open_standard_streams()
+    unmask_owner()
     session = Session()
+    code = _obey(arguments, session)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # of the help, say: commands flush what they print
+        silence(sys.stdout)
+        return _lost(OutputLost(error), session) if code == 0 else code
+    return code
+
+
+def _obey(arguments: Sequence[str] | None, session: Session) -> int:
+    output, errors = sys.stdout, sys.stderr
     try:
         typer.main.get_command(app).main(
             args=None if arguments is None else list(arguments), prog_name="cloaca", obj=session
         )
     except SystemExit as ended:
-        return _flushed(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        if sys.stdout is not output:  # typer wraps it where the reader of a help page has left
+            sys.stdout, sys.stderr = output, errors
+            silence(output)
+            return 0
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except OutputLost as error:
+        return _lost(error, session)
     except (CloacaError, OSError) as error:
         _complain(str(error) if isinstance(error, CloacaError) else _of_the_system(error), error, session)
         return 1
@@ -146,7 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "" if session.debug else "; this is a fault of cloaca: run it again with --debug and report what it says"
         _complain(f"{type(error).__name__}: {error}{hint}", error, session)
         return 1
-    return _flushed(0)
+    return 0
+
+
+def _lost(error: OutputLost, session: Session) -> int:
+    if error.reader_left:
+        return 0
+    _complain(str(error), error, session)
+    return 1
 
 
 def _complain(sentence: str, error: Exception, session: Session) -> None:
@@ -158,16 +190,6 @@ def _complain(sentence: str, error: Exception, session: Session) -> None:
 def _of_the_system(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
-
-
-def _flushed(code: int) -> int:
-    """``code``, once everything is written; whoever read it may be gone (``cloaca get … | head``)."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or 1
-    return code
 
 
 if __name__ == "__main__":

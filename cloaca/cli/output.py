@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
@@ -12,6 +11,7 @@ import typer
 
 from cloaca.cli.kinds import Kind, full_name
 from cloaca.cli.tables import columns_of, headers_of, line, rows_of, table, widths_of
+from cloaca.cli.terminal import can_be_written, json_text
 from cloaca.resources import Resource
 from cloaca.resources.ref import GROUP
 
@@ -36,10 +36,11 @@ def documents(objects: Sequence[Resource[Any, Any]], form: Format, *, single: bo
     shown = [_document(obj) for obj in objects]
     value = shown[0] if single else {"apiVersion": "v1", "kind": "List", "items": shown}
     if form is Format.JSON:
-        return json.dumps(value, indent=2, ensure_ascii=False)
+        return json_text(value)
     from cloaca.resources.plain import write  # a table need not wait for YAML
 
-    return write(value).rstrip()
+    text = write(value)
+    return (text if can_be_written(text) else write(value, ascii_only=True)).rstrip()
 
 
 def names(objects: Sequence[Resource[Any, Any]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cloaca.packages.archive import Archive, Limits, unpack
 from cloaca.packages.build import build_package
 from cloaca.packages.examine import Examined, Step, examine
 from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
+from cloaca.packages.scratch import scratch_folder
 
 app = commands()
 
@@ -82,13 +82,13 @@ def check(
       cloaca check .
       cloaca check data-ingest-1.0.0.cloacina
     """
-    with tempfile.TemporaryDirectory(prefix="cloaca-") as folder:
+    with scratch_folder() as folder:
         limits = Limits()
-        data = archive_bytes(path, Path(folder), limits)
+        data = archive_bytes(path, folder, limits)
         examined = examine(data, limits)
         steps, warnings = _read(examined, len(data)), list(examined.manifest.warnings if examined.manifest else ())
         if examined.archive is not None and not any(step.faults for step in steps):
-            root = Path(folder) / "package"
+            root = folder / "package"
             unpack(data, root, limits)
             imported, warnings = _imported(examined.archive, root)
             steps += imported

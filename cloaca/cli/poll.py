@@ -21,13 +21,14 @@ from cloaca.cli.place import Cluster
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.source import Unpacked, is_path, relative, unpacked
 from cloaca.cli.tables import took
-from cloaca.cli.terminal import block, remark, say, styled
-from cloaca.cli.values import json_object
+from cloaca.cli.terminal import block, json_text, print_answer, remark, styled
+from cloaca.cli.values import json_object, text_argument
 from cloaca.errors import CloacaError
 from cloaca.packages.agreement import resolve_workflow
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import TriggerEntry
 from cloaca.packages.nearest import did_you_mean
+from cloaca.packages.scratch import scratch_folder
 from cloaca.polling.messages import Ended, Request, Yielded, parse_answer, request_line
 from cloaca.resources.names import tick_run_name, trigger_object_name
 from cloaca.store import Store
@@ -108,6 +109,7 @@ def poll(
       cloaca poll . inbox_watcher
       cloaca poll data-ingest-1.0.0.cloacina inbox_watcher --config '{"path": "/data/inbox"}'
     """
+    trigger = None if trigger is None else text_argument(trigger)
     given = None if config is None else json_object(config, "--config")
     kept = None if state is None else json_object(state, "--state")
     kind, slash, _ = what.partition("/")
@@ -138,8 +140,8 @@ async def _poll_deployed(
     store: S,
 ) -> None:
     of = await dry_run.deployed(store, name, namespace)
-    with dry_run.scratch() as folder:
-        package = await dry_run.unpacked_from(await archive(store, of), of, Path(folder))
+    with scratch_folder() as folder:
+        package = await dry_run.unpacked_from(await archive(store, of), of, folder)
         entry = chosen_trigger(package, of.trigger.spec.name)
         request = of.request
         request = replace(
@@ -159,9 +161,9 @@ async def _poll_deployed(
 
 def _show(decision: Decision, text: list[str], data: dict[str, Any], output: PollFormat) -> None:
     if output is PollFormat.JSON:
-        say(json.dumps(data, indent=2, ensure_ascii=False))
+        print_answer(json_text(data))
     else:
-        say(*text)
+        print_answer(*text)
     if decision.word == "Error":
         raise typer.Exit(1)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +15,8 @@ from cloaca.cli.kinds import existing
 from cloaca.cli.session import NamespaceOption, Session, command, commands
 from cloaca.cli.source import Unpacked, is_path, relative, unpacked
 from cloaca.cli.submit import chosen_workflow, report, submit
-from cloaca.cli.terminal import remark, say
-from cloaca.cli.values import run_context
+from cloaca.cli.terminal import json_text, remark, say
+from cloaca.cli.values import run_context, text_argument
 from cloaca.errors import CloacaError
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunSpec, WorkflowRun
 from cloaca.resources.names import manual_run_name, object_name
@@ -59,6 +58,7 @@ def run(
       cloaca run package/data-ingest data_ingest --wait
     """
     given = run_context(context)
+    workflow = None if workflow is None else text_argument(workflow)
     prefix, slash, name = what.partition("/")
     deployed = bool(slash) and prefix in ("package", "cpkg", "cloacinapackage", "cloacinapackage.cloacina.io")
     if not deployed and is_path(what):
@@ -69,7 +69,7 @@ def run(
             remark(relative(ended.status.traceback.rstrip(), package))
         if not succeeded(ended):
             raise typer.Exit(1)
-        say(json.dumps(ended.status.context or {}, indent=2, ensure_ascii=False))
+        say(json_text(ended.status.context or {}))
         return
 
     async def work(store: Store) -> None:

@@ -150,7 +150,10 @@ def command(
                 raise CloacaError(f"`cloaca {name}` works on this machine: leave out what names a cluster")
             if given.get("namespace") is not None:
                 given["namespace"] = session.look_in(given["namespace"])
-            return function(session, **given)
+            try:
+                return function(session, **given)
+            except BrokenPipeError as error:  # typer would take it for standard output's, and end without a word
+                raise CloacaError(f"`cloaca {name}`: the other end closed a connection: try again") from error
 
         hints = typing.get_type_hints(function, include_extras=True)
         own = list(inspect.signature(function).parameters.values())[1:]
@@ -175,4 +178,5 @@ def command(
 
 
 def _first_line(function: Callable[..., Any]) -> str:
-    return (function.__doc__ or "").strip().splitlines()[0]
+    """What the list of commands says; nothing where ``python -OO`` has removed the docstrings."""
+    return next(iter((function.__doc__ or "").strip().splitlines()), "")

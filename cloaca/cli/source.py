@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from cloaca.errors import CloacaError
 from cloaca.packages.archive import Limits, read_archive, unpack
 from cloaca.packages.manifest import Manifest
+from cloaca.packages.scratch import scratch_folder
 
 SUFFIX = ".cloacina"
 
@@ -50,12 +50,12 @@ def archive_bytes(path: Path, scratch: Path, limits: Limits) -> bytes:
 def unpacked(path: Path) -> Iterator[Unpacked]:
     """The package at ``path``, in a folder that goes with the block. Raises PackageError, CloacaError."""
     limits = Limits()
-    with tempfile.TemporaryDirectory(prefix="cloaca-") as folder:
-        scratch = Path(folder) / "scratch"
+    with scratch_folder() as folder:
+        scratch = folder / "scratch"
         scratch.mkdir()
         data = archive_bytes(path, scratch, limits)
         manifest = read_archive(data, limits).manifest
-        root = Path(folder) / "package"
+        root = folder / "package"
         unpack(data, root, limits)
         yield Unpacked(root=root, manifest=manifest, scratch=scratch)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cloaca import __version__
 from cloaca.cli.session import ScopeOption, Session, command, commands
-from cloaca.cli.terminal import BAD, GOOD, block, paint, say
+from cloaca.cli.terminal import BAD, GOOD, block, paint, print_answer
 
 app = commands()
 
@@ -22,7 +22,7 @@ def version(session: Session) -> None:  # noqa: ARG001  # every command gets it
     Example:
       cloaca version
     """
-    say(f"cloaca {__version__} (Python {platform.python_version()}, {platform.system()} {platform.machine()})")
+    print_answer(f"cloaca {__version__} (Python {platform.python_version()}, {platform.system()} {platform.machine()})")
 
 
 @command(app, "status")
@@ -42,20 +42,22 @@ def status(session: Session, namespace: ScopeOption = None) -> None:
     place, scope = session.place, session.look_around(namespace)
     if isinstance(place, Laptop):
         if not place.has_store and daemon_process(place.home) is None:
-            say(f"Daemon:     {paint('not running', BAD)}: start `cloaca daemon`", f"Home:       {place.home.root}")
-            say("Store:      empty: nothing was ever deployed here")
+            print_answer(
+                f"Daemon:     {paint('not running', BAD)}: start `cloaca daemon`", f"Home:       {place.home.root}"
+            )
+            print_answer("Store:      empty: nothing was ever deployed here")
             return
         working = session.with_store(place.daemon)
         running = paint("not running", BAD) if working.absence else paint(f"running, {working.where}", GOOD)
         own = place.url == str(place.home.database)
         advice = "start `cloaca daemon`" if own else working.absence
-        say(f"Daemon:     {running}{f': {advice}' if working.absence else ''}")
-        say(f"Home:       {place.home.root}")
+        print_answer(f"Daemon:     {running}{f': {advice}' if working.absence else ''}")
+        print_answer(f"Home:       {place.home.root}")
         if not own:
-            say(f"Store:      {without_password(place.url)}")
+            print_answer(f"Store:      {without_password(place.url)}")
     else:
-        say(f"Cluster:    {place.name}", f"Namespace:  {scope}")
-    say(*session.with_store(partial(_overview, scope)))
+        print_answer(f"Cluster:    {place.name}", f"Namespace:  {scope}")
+    print_answer(*session.with_store(partial(_overview, scope)))
 
 
 async def _overview(namespace: str | None, store: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,25 @@ from cloaca.errors import CloacaError
 from cloaca.resources.documents import CONTEXT_LIMIT
 
 
+def text_argument(argument: str) -> str:
+    """An argument of the command line, which is UTF-8 even where the locale has another encoding and cannot read it."""
+    try:
+        return os.fsencode(argument).decode("utf-8") if any("\udc80" <= c <= "\udcff" for c in argument) else argument
+    except UnicodeDecodeError:
+        return argument
+
+
+def standard_input() -> str:
+    """All of standard input, which is UTF-8 whatever the locale says. Raises UnicodeDecodeError if it is not."""
+    raw = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read() if raw is None else raw.read().decode("utf-8")
+
+
 def json_object(text: str | None, option: str) -> dict[str, Any]:
     """The object that ``option`` gives: JSON text, ``@file`` or ``@-`` for standard input; nothing: an empty one."""
     if text is None:
         return {}
-    said = _contents(text[1:], option) if text.startswith("@") else text
+    said = _contents(text[1:], option) if text.startswith("@") else text_argument(text)
     try:
         value = json.loads(said)
     except ValueError as error:
@@ -41,7 +56,7 @@ def run_context(text: str | None) -> dict[str, Any]:
 
 def _contents(name: str, option: str) -> str:
     try:
-        return sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        return standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise CloacaError(f"{option}: {name} cannot be read: {reason}") from error

@@ -14,7 +14,6 @@ import os
 import platform
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -30,6 +29,7 @@ from cloaca.packages.load import MANIFEST_NAME, VENDOR
 from cloaca.packages.manifest import FORMAT_VERSION, TARGETS, parse_manifest
 from cloaca.packages.nearest import did_you_mean
 from cloaca.packages.project import PROJECT_NAME, Project, read_project
+from cloaca.packages.scratch import scratch_folder
 from cloaca.packages.versions import satisfies, specifier_fault
 
 SUFFIX = ".cloacina"
@@ -128,8 +128,8 @@ def _read(base: Path, starts: Iterable[Path]) -> dict[str, bytes]:
 
 
 def _imported(files: Mapping[str, bytes], project: Project) -> Inventory:
-    with tempfile.TemporaryDirectory(prefix="cloaca-") as folder:
-        root = Path(folder) / "package"
+    with scratch_folder() as folder:
+        root = folder / "package"
         for path, content in files.items():
             target = root / path
             target.parent.mkdir(parents=True, exist_ok=True)

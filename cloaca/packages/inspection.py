@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cloaca.authoring.registry import Registry
 from cloaca.errors import ImportCrashed, ImportTimedOut, LoadError
 from cloaca.packages.inventory import Inventory, inventory_of
 from cloaca.packages.load import load_package
+from cloaca.packages.scratch import scratch_folder
 
 IMPORT_TIMEOUT = 60.0  # seconds
 
@@ -26,8 +26,8 @@ def inspect_package(root: Path, entry_module: str, timeout: float = IMPORT_TIMEO
     The process is gone at the end, with all that it started. Raises LoadError: ImportTimedOut after ``timeout``
     seconds, ImportCrashed where the import ended its process.
     """
-    with tempfile.TemporaryDirectory(prefix="cloaca-") as folder:
-        answer = Path(folder) / "answer.json"  # not a pipe: what user code leaves running could keep that one open
+    with scratch_folder() as folder:
+        answer = folder / "answer.json"  # not a pipe: what user code leaves running could keep that one open
         command = [sys.executable, *isolation(), "-m", "cloaca.packages.inspection", str(root), entry_module]
         process = subprocess.Popen(
             [*command, str(answer)], stdin=subprocess.DEVNULL, stdout=_standard_error(), start_new_session=True

@@ -81,9 +81,12 @@ def read(text: str) -> Iterator[Document]:
         yield Document(value=None, line=line, faults=(Fault(line=line, message="not UTF-8: half a character"),))
 
 
-def write(value: Any) -> str:
-    """``value`` as one YAML document that we and kubectl read back the same; long texts stand as blocks."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+def write(value: Any, *, ascii_only: bool = False) -> str:
+    """``value`` as one YAML document that we and kubectl read back the same; long strings stand as blocks.
+
+    ``ascii_only`` writes escapes for all other characters.
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only, width=110)
 
 
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -48,7 +48,7 @@ def named_store(home: Home) -> str | None:
     else:
         import tomli as tomllib
     try:
-        named = tomllib.loads(home.config.read_text()).get("store")
+        named = tomllib.loads(home.config.read_text(encoding="utf-8")).get("store")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise StoreUnavailable(f"{home.config}: {error}") from error
     if named is not None and (not isinstance(named, str) or not named):

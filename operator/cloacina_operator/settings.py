@@ -37,6 +37,8 @@ class DaemonSettings:
     """Runs whose processes are alive at once; the others wait."""
     max_runs_per_package: int | None = None
     """The same of one package; None: as many as of all."""
+    allow_shared_folders: bool = False
+    """Whether the home and the watched folders may be writable by other users, who can then run code as this one."""
     drain: float = 30.0
     """Seconds that polls and runs get to end when the daemon stops."""
     import_timeout: float = 60.0
@@ -64,7 +66,7 @@ def read_settings(home: Home, overrides: dict[str, Any]) -> DaemonSettings:
     settings = DaemonSettings(home=home)
     if home.config.exists():
         try:
-            data = tomllib.loads(home.config.read_text())
+            data = tomllib.loads(home.config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"{home.config}: {error}") from error
         settings = _with(settings, data, str(home.config))
@@ -104,6 +106,12 @@ def _folders(value: object) -> tuple[Path, ...]:
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"is {value!r}, but must be an integer of at least 1")
+    return value
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"is {value!r}, but must be true or false")
     return value
 
 
@@ -150,6 +158,7 @@ _READERS: dict[str, Any] = {
     "watch_dirs": _folders,
     "max_runs": _count,
     "max_runs_per_package": _count,
+    "allow_shared_folders": _switch,
     "drain": _duration,
     "import_timeout": _duration,
     "worker_memory": _count,

@@ -114,7 +114,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     from cloaca.resources.plain import read  # a pod has no kubeconfig, and need not load a reader of YAML
 
     try:
-        config = next(iter(read(path.read_text())), None)
+        config = next(iter(read(path.read_text(encoding="utf-8"))), None)
     except (OSError, UnicodeDecodeError) as error:
         raise StoreUnavailable(
             f"the kubeconfig {path} cannot be read: {error}: name one with $KUBECONFIG or in the URL, {_FORM}"

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloaca.errors import CloacaError
-from cloaca.home import STORE_VARIABLE, Home
+from cloaca.home import STORE_VARIABLE, Home, unmask_owner
 from cloaca.store import Store, open_store
 from cloaca.store.of_home import store_url
 from cloaca.store.sql.url import without_password
 from cloacina_operator.core.turns import RunLimits
+from cloaca.streams import open_standard_streams
 from cloacina_operator.executors.children import Children
 from cloacina_operator.hosts.folder import Folders
+from cloacina_operator.hosts.folder_permissions import refuse_writable_by_others
 from cloacina_operator.hosts.lock import locked
 from cloacina_operator.hosts.logs import set_up
 from cloacina_operator.hosts.seat import Seat
@@ -154,6 +156,7 @@ class Daemon:
         """SIGHUP: read the settings again and look at the folders; settings that need a new start say so."""
         try:
             settings = read_settings(self._settings.home, dict(self._overrides))
+            refuse_writable_by_others(settings)
         except CloacaError as error:
             log.error("the settings are not reloaded: %s", error)  # noqa: TRY400  # a person's mistake, no traceback
             return
@@ -221,6 +224,7 @@ def prepare(settings: DaemonSettings) -> None:
     for folder in settings.watch_dirs:
         if not folder.is_dir():
             raise CloacaError(f"the folder {folder} is to be watched, but is not there: make it, or leave it out")
+    refuse_writable_by_others(settings)
 
 
 async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:
@@ -250,18 +254,25 @@ def remove_stale_folders(home: Home, archives: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the daemon; returns its exit code."""
+    open_standard_streams()
+    unmask_owner()
     parser = argparse.ArgumentParser(prog="cloaca daemon", description="Reconcile packages, triggers and runs here.")
     parser.add_argument("--home", type=Path, help="instead of $CLOACINA_HOME or ~/.cloacina")
     parser.add_argument(
         "--store", help=f"URL of the store, instead of ${STORE_VARIABLE} or the SQLite file of the home"
     )
     parser.add_argument("--watch-dir", type=Path, action="append", default=[], help="deploy archives from here too")
+    parser.add_argument(
+        "--allow-shared-folders", action="store_true", help="accept folders that other users may write to"
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--log-format", choices=("text", "json"))
     given = parser.parse_args(arguments)
     overrides = {key: value for key in ("log_level", "log_format") if (value := getattr(given, key)) is not None}
     if named := given.store or os.environ.get(STORE_VARIABLE):
         overrides["store"] = named
+    if given.allow_shared_folders:
+        overrides["allow_shared_folders"] = True
     overrides["watch_dirs"] = tuple(folder.expanduser().absolute() for folder in given.watch_dir)
     try:
         settings = read_settings(Home.find(given.home, os.environ), dict(overrides))
