@@ -156,7 +156,7 @@ class Daemon:
         """SIGHUP: read the settings again and look at the folders; settings that need a new start say so."""
         try:
             settings = read_settings(self._settings.home, dict(self._overrides))
-            refuse_writable_by_others(settings)
+            refuse_writable_by_others(settings, by_option="allow_shared_folders" in self._overrides)
         except CloacaError as error:
             log.error("the settings are not reloaded: %s", error)  # noqa: TRY400  # a person's mistake, no traceback
             return
@@ -224,7 +224,6 @@ def prepare(settings: DaemonSettings) -> None:
     for folder in settings.watch_dirs:
         if not folder.is_dir():
             raise CloacaError(f"the folder {folder} is to be watched, but is not there: make it, or leave it out")
-    refuse_writable_by_others(settings)
 
 
 async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:
@@ -278,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(Home.find(given.home, os.environ), dict(overrides))
         set_up(settings.log_level, settings.log_format)
         prepare(settings)
+        refuse_writable_by_others(settings, by_option=given.allow_shared_folders)
         with locked(settings.home.lock):
             asyncio.run(serve(settings, overrides))
     except (CloacaError, OSError) as error:

@@ -15,35 +15,39 @@ from cloacina_operator.settings import DaemonSettings
 ROOT = 0
 
 
-def refuse_writable_by_others(settings: DaemonSettings) -> None:
+def refuse_writable_by_others(settings: DaemonSettings, *, by_option: bool) -> None:
     """Check the home, the folders whose archives are deployed, and all folders above them.
 
     A folder is refused if others may write to it (its mode or, above it, a mode without the sticky bit), or if it
     belongs to somebody else than root or the user of this process. The group does not count as others where it is the
     user's own, of the same name and without other members.
 
-    Raises CloacaError, which names every folder, its mode and the remedy; never if the settings allow it.
+    ``by_option``: an option of the command line allows it. A settings file that allows it counts only if nobody else
+    can have written it: otherwise those who are to be kept out could.
+
+    Raises CloacaError, which names every folder, its mode and the remedy; never if it is allowed.
     """
-    if settings.allow_shared_folders:
-        return
     home = settings.home
+    if by_option or (settings.allow_shared_folders and _is_ours_alone(home.config)):
+        return
     trusted = _trusted_owners()
-    checked = [home.root, home.packages, home.unpacked, *settings.watch_dirs]
-    faults = [fault for path in _with_parents(checked) if (fault := _fault(path, path in checked, trusted))]
+    named = [home.root, home.packages, home.unpacked, *settings.watch_dirs]
+    used = {*named, *(folder.resolve() for folder in named)}
+    faults = [fault for path in _with_parents(named) if (fault := _fault(path, path in used, trusted))]
     if faults:
+        why_not = ""
+        if settings.allow_shared_folders:
+            why_not = ", which does not count now: others can write that file, or it is not this user's"
         raise CloacaError(
-            "other users may write to folders whose code would run here, so the daemon does not start:\n"
+            "other users may write to folders from which code runs here:\n"
             + "\n".join(f"  {fault}" for fault in dict.fromkeys(faults))
             + "\nor, if everybody who can write there may run code as this user, start it with --allow-shared-folders"
-            f" or set allow_shared_folders = true in {home.config}"
+            f" or set allow_shared_folders = true in {home.config}{why_not}"
         )
 
 
-def may_decide(path: Path) -> bool:
-    """Whether only root and the user of this process can have written the file at ``path``.
-
-    What a file says about permissions counts only then: otherwise those who were to be kept out could change it.
-    """
+def _is_ours_alone(path: Path) -> bool:
+    """Whether only root and the user of this process can have written the file."""
     try:
         status = path.stat()
     except OSError:
