@@ -66,6 +66,11 @@ class Home:
         return self.root / "daemon.lock"
 
     @property
+    def counted(self) -> Path:
+        """Up to when runs that ended were counted for Prometheus; there only if the daemon has a port for that."""
+        return self.root / "metrics.counted"
+
+    @property
     def unpacked(self) -> Path:
         """Archives as folders, by digest; can be deleted while no daemon runs."""
         return self.root / "unpacked"

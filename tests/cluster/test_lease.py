@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 
 import pytest
 from cloacina_operator.core.leadership import LeaseTimes
@@ -111,3 +112,15 @@ async def test_a_leader_that_cannot_renew_until_the_deadline_stops(
     with away(control_plane), pytest.raises(LeadershipLost, match="was not renewed in time"):
         await asyncio.wait_for(one.keep(), PATIENCE)
     assert not one.leading
+
+
+async def test_up_to_when_runs_were_counted_is_left_to_the_next_leader(api: Api, namespace: str) -> None:
+    one, two = candidate(api, namespace, "one"), candidate(api, namespace, "two")
+    await asyncio.wait_for(one.acquire(), PATIENCE)
+    assert one.counted_until is None
+    until = datetime(2026, 3, 28, 9, 0, 0, 123_456, tzinfo=timezone.utc)
+    one.keep_counted(until)
+    await one.release()
+    await asyncio.wait_for(two.acquire(), PATIENCE)
+    assert two.counted_until == until
+    await two.release()

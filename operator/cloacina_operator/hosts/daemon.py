@@ -20,9 +20,10 @@ from cloaca.home import STORE_VARIABLE, Home, unmask_owner
 from cloaca.store import Store, open_store
 from cloaca.store.of_home import store_url
 from cloaca.store.sql.url import without_password
-from cloacina_operator.core.turns import RunLimits
 from cloaca.streams import open_standard_streams
+from cloacina_operator.core.turns import RunLimits
 from cloacina_operator.executors.children import Children
+from cloacina_operator.hosts.counted import CountedFile, CountedRuns
 from cloacina_operator.hosts.folder import Folders
 from cloacina_operator.hosts.folder_permissions import refuse_writable_by_others
 from cloacina_operator.hosts.lock import locked
@@ -89,7 +90,12 @@ class Daemon:
             changed=self._queue.add,
             store_failed=store_failed,
         )
-        index = Index(store, None if meters is None else meters.run_ended)
+        self._counted = CountedFile(settings.home.counted)
+        index = Index(store)
+        if meters is not None:
+            before, keep = self._counted.read(), self._counted.write
+            counted = CountedRuns(meters.run_ended, until=before, now=utc_now, keep=keep)
+            index = Index(store, counted, counted_until=counted.until)
         self._scrapes = None if meters is None else _scrapes(meters, self._queue, index)
         self._reconciler = Reconciler(
             store=store,
@@ -146,6 +152,7 @@ class Daemon:
             await self._children.close()
             with suppress(asyncio.CancelledError):
                 await reconciling
+            self._counted.close()
 
     def _asked_to_stop(self, number: int) -> None:
         if self._stopping.is_set() and number == signal.SIGINT:

@@ -30,6 +30,7 @@ from cloacina_operator.cluster_settings import ClusterSettings, read_cluster_set
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.executors.parts import together
 from cloacina_operator.hosts.cluster_logs import set_up
+from cloacina_operator.hosts.counted import CountedRuns
 from cloacina_operator.hosts.lease import Lease
 from cloacina_operator.hosts.metrics import Meters
 from cloacina_operator.hosts.web import Web
@@ -50,12 +51,14 @@ SILENCE = 300  # seconds after which the server ends a watch of kopf
 class Operator:
     """What one leader consists of. Belongs to one event loop."""
 
-    def __init__(self, settings: ClusterSettings, api: Api, store: KubernetesStore, meters: Meters) -> None:
+    def __init__(
+        self, settings: ClusterSettings, api: Api, store: KubernetesStore, meters: Meters, counted: CountedRuns
+    ) -> None:
         self._settings = settings
         self._store = store
         self.queue = Queue()
         self._announcer = Announcer(partial(_record_event, api), instance=settings.identity, now=utc_now)
-        self.index = Index(store, meters.run_ended, self._announcer.seen)
+        self.index = Index(store, counted, self._announcer.seen, counted_until=counted.until)
         self.jobs = Jobs(
             api=api,
             store=store,
@@ -190,7 +193,8 @@ async def serve(settings: ClusterSettings) -> int:
             return 0
         store = await KubernetesStore.over(api, wanted)
         try:
-            await _lead(Operator(settings, api, store, web.meters), lease, web, settings, stopping)
+            counted = CountedRuns(web.meters.run_ended, until=lease.counted_until, now=utc_now, keep=lease.keep_counted)
+            await _lead(Operator(settings, api, store, web.meters, counted), lease, web, settings, stopping)
         finally:
             await lease.release()
             await store.close()

@@ -21,8 +21,12 @@ from cloacina_operator.core.leadership import (
     watch_is_dead,
 )
 from cloacina_operator.executors.watched import Object, Watched
+from cloacina_operator.hosts.counted import parsed, written
 
 log = logging.getLogger("cloacina.lease")
+
+
+COUNTED_ANNOTATION = "cloacina.io/runs-counted-until"
 
 
 class LeadershipLost(CloacaError):
@@ -42,6 +46,8 @@ class Lease:
         self._seen: Seen | None = None
         self._moved_at = self._echoed_at = time.monotonic()
         self.leading = False
+        self.counted_until: datetime | None = None
+        """Up to when runs that ended were counted, as the leader before us left it; None: it left nothing."""
         self.watched = Watched(api, [self._path], {"fieldSelector": f"metadata.name={name}"}, self._echo)
 
     def healthy(self) -> bool:
@@ -63,6 +69,10 @@ class Lease:
             except CloacaError as error:
                 log.warning("the lease cannot be read or taken: %s", error)
             await asyncio.sleep(self._times.retry_period)
+
+    def keep_counted(self, until: datetime) -> None:
+        """Leave ``until`` to the next leader, with the next renewal or the release."""
+        self.counted_until = until
 
     async def keep(self) -> None:
         """Renew until cancelled. Raises LeadershipLost, in time for us to stop before another one begins."""
@@ -126,6 +136,8 @@ class Lease:
             spec |= {"acquireTime": now, "leaseTransitions": int(spec.get("leaseTransitions") or 0) + 1}
         spec |= {"holderIdentity": holder, "renewTime": now, "leaseDurationSeconds": int(self._times.duration)}
         metadata: dict[str, Any] = {"name": self._name}
+        if self.counted_until is not None:
+            metadata["annotations"] = {COUNTED_ANNOTATION: written(self.counted_until)}
         body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
         if self._object is None:
             self._take_note(await self._api.request("POST", self._path, body=body))
@@ -135,6 +147,9 @@ class Lease:
 
     def _take_note(self, lease: Object) -> None:
         self._object = lease
+        if not self.leading:
+            kept = (lease.get("metadata", {}).get("annotations") or {}).get(COUNTED_ANNOTATION)
+            self.counted_until = None if kept is None else parsed(kept)
         spec, now = lease.get("spec", {}), time.monotonic()
         before = self._seen
         duration = spec.get("leaseDurationSeconds") or self._times.duration  # as its holder counts

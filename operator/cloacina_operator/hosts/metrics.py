@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from cloaca.polling.meters import PollMeters, StoreErrors
-from cloaca.resources import WorkflowRun
+from cloaca.resources import RunPhase, WorkflowRun
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
 
@@ -29,6 +29,9 @@ class Meters:
             buckets=_LONG,
             registry=self.registry,
         )
+        for phase in RunPhase:
+            if phase.finished:  # a series that begins at 1 would hide its first run from increase()
+                self._run_seconds.labels(phase.value)
 
     def polls(self) -> PollMeters:
         """Counts those of pollers that live in this process, too. Call it once."""
@@ -39,7 +42,7 @@ class Meters:
         self._operators.inc()
 
     def run_ended(self, run: WorkflowRun) -> None:
-        """A run that had not ended before has ended."""
+        """A run has ended. To be called once for each."""
         status = run.status
         seconds = 0.0
         if status.started_at is not None and status.finished_at is not None:

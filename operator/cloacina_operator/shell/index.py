@@ -66,13 +66,25 @@ class Index:
     """Unfinished runs and triggers, by whom they belong to."""
 
     def __init__(
-        self, store: Store, on_end: Callable[[WorkflowRun], None] | None = None, seen: Seen | None = None
+        self,
+        store: Store,
+        on_end: Callable[[WorkflowRun], None] | None = None,
+        seen: Seen | None = None,
+        *,
+        counted_until: datetime | None = None,
     ) -> None:
-        """``on_end`` is told of each run that was seen before its end, when it has ended; ``seen`` of each object as it
-        is when it is read (None: it is gone)."""
+        """``on_end`` is called once for each run that has ended, also if it was never seen before its end; ``seen``
+        with each object as it is when it is read (None: it is gone).
+
+        ``counted_until``: of the runs that have ended before the first look, ``on_end`` is called for those that ended
+        after this time; None: for none of them.
+        """
         self._store = store
         self._on_end = on_end
         self._seen = seen
+        self._counted_until = counted_until
+        self._finished: dict[Ref, str] = {}  # uids of finished runs that were counted, or need not be
+        self._loaded = False  # whether everything was read once
         self._one_look = asyncio.Lock()  # what is heard of while everything is read is newer than what was read
         self._runs: dict[Ref, _Unfinished] = {}
         self._backlog = Backlog()  # the same runs, by the trigger that fired them
@@ -108,16 +120,21 @@ class Index:
         unfinished: dict[Ref, _Unfinished] = {}
         finished: dict[str, dict[Ref, FinishedRun]] = {}
         alone = []
+        passed_on = set()
         for run in read(runs):
             if not run.status.phase.finished:
                 unfinished[run.ref] = _unfinished(run)
                 continue
             _keep(finished, run)
+            self._pass_on(run)
+            passed_on.add(run.ref)
             if run.spec.ttl_seconds_after_finished is not None:
                 alone.append(run.ref)
         self._runs, self._ended, self._backlog = unfinished, finished, Backlog()
         for known_run in unfinished.values():
             self._enqueue(known_run)
+        self._finished = {ref: uid for ref, uid in self._finished.items() if ref in passed_on}
+        self._loaded = True
         self._begun &= {run.uid for run in unfinished.values()}
         self._triggers, self._triggers_of = {}, {}
         for trigger in known:
@@ -129,6 +146,17 @@ class Index:
                 self._seen(ref, None)
         present = dict.fromkeys([*there, *self._triggers, *self._runs, *alone])
         return [*present, *(ref for ref in before if ref not in present)]
+
+    def _pass_on(self, run: WorkflowRun) -> None:
+        """Call ``on_end`` for a run that has ended, unless that was done before or a process before this one did."""
+        uid = run.metadata.uid
+        if self._on_end is None or self._finished.get(run.ref) == uid:
+            return
+        self._finished[run.ref] = uid
+        before, at, until = self._runs.get(run.ref), run.status.finished_at, self._counted_until
+        is_new = self._loaded or (before is not None and before.uid == uid)
+        if is_new or (at is not None and until is not None and at > until):
+            self._on_end(run)
 
     async def saw(self, change: Change) -> list[Ref]:
         """Take note of a change, and return all whose decision may be another one now."""
@@ -162,6 +190,10 @@ class Index:
         return found
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
+        if run is None:
+            self._finished.pop(ref, None)
+        elif run.status.phase.finished:
+            self._pass_on(run)
         before = self._runs.pop(ref, None)
         if before is not None and before.fired is not None:
             self._backlog.remove(before.fired, before.turn)
@@ -172,8 +204,6 @@ class Index:
                 kept.pop(ref, None)
         elif run.status.phase.finished:
             _keep(self._ended, run)
-            if before is not None and self._on_end is not None:
-                self._on_end(run)
         if run is not None and not run.status.phase.finished:
             after = self._runs[ref] = _unfinished(run)
             self._enqueue(after)

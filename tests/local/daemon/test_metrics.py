@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+from datetime import datetime, timezone
 from typing import Any
 
+import pytest
 from builders import WORKFLOW, archive, declared
 from daemon_process import Daemon
 from figures import scraped
 from servers import free_port
+
+from cloaca.resources import ObjectMeta, RunPhase, RunSpec, WorkflowRun
+from cloaca.resources.run import RunStatus
+from cloaca.store import open_store
 
 POLLS = "cloacina_polls_total default demo"
 CODE = """
@@ -54,4 +62,40 @@ async def test_polls_runs_and_the_queue_are_counted(daemon: Daemon) -> None:
     assert seen["cloacina_poll_seconds_count default demo"] == polls
     assert seen["cloacina_poll_lateness_seconds_count default demo"] >= polls
     assert "cloacina_operator_queue_length" in seen
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+async def test_after_a_restart_what_ended_meanwhile_is_counted_and_nothing_twice(
+    number: signal.Signals, daemon: Daemon
+) -> None:
+    port = free_port()
+    daemon.home.root.mkdir()
+    daemon.home.config.write_text(f"metrics_port = {port}\n")
+    daemon.start()
+
+    async def ended(name: str) -> None:
+        """A run that is there, and has ended, at once: nobody sees it before its end."""
+        store = await open_store(daemon.store)
+        status = RunStatus(phase=RunPhase.COMPLETED, finished_at=datetime.now(timezone.utc))
+        await store.create(WorkflowRun(metadata=ObjectMeta(name=name), spec=RunSpec(workflow="demo"), status=status))
+        await store.close()
+
+    async def is_counted(count: int) -> None:
+        async def look(_: Any) -> bool:
+            with contextlib.suppress(OSError):  # it does not listen yet
+                return (await asyncio.to_thread(scraped, port))["cloacina_run_seconds_count Completed"] == count
+            return False
+
+        await daemon.eventually(f"{count} runs", look)
+
+    await is_counted(0)
+    await ended("first")
+    await is_counted(1)
+    daemon.kill() if number is signal.SIGKILL else daemon.stop()
+    await ended("meanwhile")
+    daemon.start()
+    await is_counted(1)
+    await ended("after")
+    await is_counted(2)
     assert daemon.stop() == 0

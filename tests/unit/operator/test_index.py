@@ -6,6 +6,7 @@ import asyncio
 import gc
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -22,6 +23,10 @@ from cloaca.store.sql.store import SqlStore
 def run(name: str, **status: Any) -> WorkflowRun:
     spec = RunSpec(workflow="demo", package_ref=PackageReference(name="demo"))
     return WorkflowRun(metadata=ObjectMeta(name=name), spec=spec, status=RunStatus(**status))
+
+
+NOON = datetime(2026, 3, 28, 12, tzinfo=timezone.utc)
+RUNNING = RunStatus(phase=RunPhase.RUNNING, attempt=1)
 
 
 async def test_a_run_that_begins_while_everything_is_read_is_known_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,4 +143,49 @@ async def test_a_new_run_is_not_overlooked_for_an_answer_that_is_older_than_the_
     made = await store.create(run("made"))
     await index.saw(Change(ref=made.ref))
     assert index.count_unfinished() == 1
+    await store.close()
+
+
+def ended(name: str, at: datetime) -> WorkflowRun:
+    return run(name, phase=RunPhase.COMPLETED, attempt=1, finished_at=at)
+
+
+async def test_each_run_that_ends_is_passed_on_once_however_it_is_seen_first() -> None:
+    store = await SqlStore.open(":memory:")
+    passed_on: list[str] = []
+    index = Index(store, lambda ended: passed_on.append(ended.name), counted_until=NOON)
+    await store.create(ended("counted-before", NOON))
+    await store.create(ended("while-nobody-looked", NOON + timedelta(seconds=1)))
+    going = [await store.create(run(name, **dict(RUNNING))) for name in ("seen-to-the-end", "end-missed", "deleted")]
+    await index.load()
+    assert passed_on == ["while-nobody-looked"]
+    done = RUNNING.model_copy(update={"phase": RunPhase.FAILED})
+    for unended in going[:2]:
+        await store.write_status(unended.model_copy(update={"status": done}))
+    await store.delete(going[2].ref)
+    await index.saw(Change(ref=going[0].ref))
+    await index.saw(Change(ref=going[2].ref, deleted=True))
+    burst = await store.create(ended("burst", NOON - timedelta(hours=1)))  # by a clock that is behind
+    await index.saw(Change(ref=burst.ref))
+    missed = await store.create(ended("burst-unwatched", NOON))
+    for _ in range(2):  # changes of what has ended, and looks at everything, pass nothing on again
+        await index.load()
+        for ref in (going[0].ref, going[1].ref, burst.ref, missed.ref):
+            await index.saw(Change(ref=ref))
+    assert sorted(passed_on[1:]) == ["burst", "burst-unwatched", "end-missed", "seen-to-the-end"]
+    await store.delete(burst.ref)
+    await index.saw(Change(ref=burst.ref, deleted=True))
+    again = await store.create(ended("burst", NOON))
+    await index.saw(Change(ref=again.ref))
+    assert passed_on.count("burst") == 2  # another run of the same name
+    await store.close()
+
+
+async def test_nothing_that_ended_before_the_first_look_is_passed_on_where_no_time_is_known() -> None:
+    store = await SqlStore.open(":memory:")
+    passed_on: list[str] = []
+    index = Index(store, lambda ended: passed_on.append(ended.name))
+    await store.create(ended("old", NOON))
+    await index.load()
+    assert passed_on == []
     await store.close()
