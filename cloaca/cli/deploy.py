@@ -19,7 +19,6 @@ from cloaca.cli.source import SUFFIX, archive_bytes
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, PackageError
 from cloaca.packages.archive import Archive, Limits, read_archive
-from cloaca.packages.scratch import scratch_folder
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageSpec, Ref
 from cloaca.resources.conditions import STALLED, find, is_true
 from cloaca.resources.names import CLUSTER_PACKAGE_LIMIT, FOLDER, FOLDER_LABEL, object_name
@@ -63,8 +62,7 @@ def deploy(
       cloaca deploy . --kube-context production -n team-a --wait
     """
     limits = Limits()
-    with scratch_folder() as scratch:
-        data = archive_bytes(archive, scratch, limits)
+    data = archive_bytes(archive, limits)
     read = read_archive(data, limits)
     place = session.place
     if isinstance(place, Laptop):

@@ -84,7 +84,7 @@ def check(
     """
     with scratch_folder() as folder:
         limits = Limits()
-        data = archive_bytes(path, folder, limits)
+        data = archive_bytes(path, limits)
         examined = examine(data, limits)
         steps, warnings = _read(examined, len(data)), list(examined.manifest.warnings if examined.manifest else ())
         if examined.archive is not None and not any(step.faults for step in steps):

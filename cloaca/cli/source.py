@@ -31,12 +31,13 @@ def is_path(word: str) -> bool:
     return os.sep in word or word.endswith(SUFFIX) or word in (".", "..") or Path(word).exists()
 
 
-def archive_bytes(path: Path, scratch: Path, limits: Limits) -> bytes:
+def archive_bytes(path: Path, limits: Limits) -> bytes:
     """The archive at ``path``; of a folder, the one that ``pack`` makes of it. Raises PackageError, CloacaError."""
     if path.is_dir():
         from cloaca.packages.build import build_package
 
-        return build_package(path, scratch).path.read_bytes()
+        with scratch_folder() as folder:
+            return build_package(path, folder).path.read_bytes()
     try:
         with path.open("rb") as file:
             return file.read(limits.packed_bytes + 1)
@@ -53,7 +54,7 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
     with scratch_folder() as folder:
         scratch = folder / "scratch"
         scratch.mkdir()
-        data = archive_bytes(path, scratch, limits)
+        data = archive_bytes(path, limits)
         manifest = read_archive(data, limits).manifest
         root = folder / "package"
         unpack(data, root, limits)

@@ -37,6 +37,7 @@ def status(session: Session, namespace: ScopeOption = None) -> None:
     """
     from cloaca.cli.place import Laptop
     from cloaca.cli.running import daemon_process
+    from cloaca.store.of_home import store_url
     from cloaca.store.sql.url import without_password
 
     place, scope = session.place, session.look_around(namespace)
@@ -49,7 +50,7 @@ def status(session: Session, namespace: ScopeOption = None) -> None:
             return
         working = session.with_store(place.daemon)
         running = paint("not running", BAD) if working.absence else paint(f"running, {working.where}", GOOD)
-        own = place.url == str(place.home.database)
+        own = place.url == store_url(place.home, None)
         advice = "start `cloaca daemon`" if own else working.absence
         print_answer(f"Daemon:     {running}{f': {advice}' if working.absence else ''}")
         print_answer(f"Home:       {place.home.root}")

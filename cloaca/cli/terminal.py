@@ -39,7 +39,7 @@ class OutputLost(CloacaError):
 def coloured(stream: TextIO | None = None) -> bool:
     """Whether colours are for ``stream`` (standard output): a terminal, and nobody asked for none."""
     stream = sys.stdout if stream is None else stream
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and (os.environ.get("TERM") or "dumb") != "dumb"
 
 
 def paint(text: str, code: str, stream: TextIO | None = None) -> str:

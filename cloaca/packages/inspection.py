@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -41,8 +42,15 @@ def inspect_package(root: Path, entry_module: str, timeout: float = IMPORT_TIMEO
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if not answer.exists():
+            if _partial(answer).exists():  # it had an answer, and no room to write it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
             raise crashed(code)
         return inventory_in(json.loads(answer.read_text(encoding="utf-8")))
+
+
+def _partial(answer: Path) -> Path:
+    """Where an answer is until it is whole."""
+    return answer.with_name(f"{answer.name}.partial")
 
 
 def _standard_error() -> int:
@@ -95,9 +103,10 @@ def how_it_ended(code: int) -> str:
 
 def _main(root: str, entry_module: str, answer: str) -> None:
     _, told = import_answer(Path(root), entry_module)
-    partial = Path(f"{answer}.partial")
-    partial.write_text(json.dumps(told), encoding="utf-8")
-    partial.rename(answer)
+    partial = _partial(Path(answer))
+    with contextlib.suppress(OSError):  # whoever waits finds half an answer, and knows
+        partial.write_text(json.dumps(told), encoding="utf-8")
+        partial.rename(answer)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # without waiting for threads of user code

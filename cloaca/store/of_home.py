@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from urllib.parse import quote
 
 from cloaca.errors import StoreUnavailable
@@ -19,7 +21,7 @@ def store_url(home: Home, named: str | None) -> str:
     Raises StoreUnavailable for what cannot be the store of a daemon.
     """
     if named is None:
-        return str(home.database)
+        return file_url(home.database)
     if named.startswith("kubernetes:"):
         raise StoreUnavailable(
             f"{named!r} is a cluster: there the operator takes the place of the daemon; for a daemon {_ACCEPTED}"
@@ -36,7 +38,13 @@ def store_url(home: Home, named: str | None) -> str:
     if url.mode == "ro":
         raise StoreUnavailable(f"{shown!r} is opened read-only, but the daemon writes: leave mode=ro out")
     _, found, options = named.partition("?")
-    return f"sqlite:///{quote(str(home.root / url.path))}{found}{options}"
+    return f"sqlite:///{quote(os.fsencode(home.root / url.path))}{found}{options}"
+
+
+def file_url(path: Path) -> str:
+    """A URL of the SQLite file at ``path``: the path itself, unless it has a ``?``, where the options of one begin."""
+    plain = str(path)
+    return f"sqlite:///{quote(os.fsencode(path))}" if "?" in plain else plain
 
 
 def named_store(home: Home) -> str | None:

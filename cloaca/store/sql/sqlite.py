@@ -6,6 +6,7 @@ A file is in write-ahead mode: readers never wait, writers take turns. docs/deci
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -32,6 +33,7 @@ MIGRATIONS = migrations_of("sqlite")
 _OLDEST = (3, 35, 0)  # the first with RETURNING
 _BUSY_MS = 2  # a write that may run in an event loop waits no longer for programs that know nothing of our lock file
 _LARGEST_LOG = 64 * 1024 * 1024  # bytes to which the write-ahead log is cut back once it was larger
+_LONGEST_PATH = 504  # bytes: 512 with what SQLite appends
 _LOG_PAGES = 16_000  # of 4 KiB: the commit that finds so many empties the log itself, if our own thread did not keep up
 
 
@@ -154,6 +156,13 @@ def unavailable(error: Exception, path: Path | None) -> StoreUnavailable:
 
 
 def _why_not_opened(path: Path) -> str:
+    try:
+        os.close(os.open("/", os.O_RDONLY))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # SQLite says the same of this
+            return f"{error.strerror}: raise the limit (ulimit -n)"
+    if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+        return f"its path is too long for SQLite, which takes {_LONGEST_PATH} bytes: use a shorter one"
     if path.is_dir():
         return "it is a folder: name a file in it"
     if not path.parent.is_dir():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from cloaca.errors import StoreUnavailable
 
@@ -100,7 +101,7 @@ def parse_url(url: str) -> SqliteUrl | PostgresUrl:
         raise StoreUnavailable(f"{without_password(url)!r}: {scheme} is unknown; write {ACCEPTED}")
     path, _, query = rest.partition("?")
     if rest != url:  # a bare path is taken as it stands
-        path = unquote(path)
+        path = os.fsdecode(unquote_to_bytes(path.encode("utf-8", "surrogateescape")))  # also where it is not UTF-8
     if path.startswith("/") and found:
         path = path[1:]  # sqlite:///app.db is relative, sqlite:////app.db absolute, as in SQLAlchemy's URLs
     return SqliteUrl(path=path or MEMORY, **_sqlite_options(url, query))

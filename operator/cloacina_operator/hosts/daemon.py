@@ -287,7 +287,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_writable_by_others(settings, by_option=given.allow_shared_folders)
         with locked(settings.home.lock):
             asyncio.run(serve(settings, overrides))
-    except (CloacaError, OSError) as error:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"cloaca daemon: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except CloacaError as error:
         print(f"cloaca daemon: {error}", file=sys.stderr)
         return 1
     return 0

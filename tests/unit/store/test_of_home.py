@@ -31,6 +31,17 @@ def test_a_file_is_found_from_every_folder(named: str | None, path: str) -> None
     assert drivers_of(store_url(HOME, named)) == ()
 
 
+ODD = ["a?b", "a#b", "a%41b", "a b", "é", "new\nline", "not-utf-8-\udcff"]
+
+
+@pytest.mark.parametrize("folder", ODD, ids=ascii)
+@pytest.mark.parametrize("named", [None, "other.db"])
+def test_the_home_may_have_any_name(folder: str, named: str | None) -> None:
+    url = parse_url(store_url(Home(Path("/homes") / folder), named))
+    assert isinstance(url, SqliteUrl)
+    assert url.path == f"/homes/{folder}/{named or 'cloacina.db'}"
+
+
 def test_postgresql_is_taken_as_it_was_written() -> None:
     url = "postgresql://me:secret@host/db?schema=tenant"
     assert store_url(HOME, url) == url
