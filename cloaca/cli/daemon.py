@@ -63,6 +63,8 @@ def daemon(
     """
     if importlib.util.find_spec(OPERATOR) is None:
         raise CloacaError(f"the daemon is not installed here: {OPERATOR} is missing; install cloacina whole")
+    if sys.getfilesystemencoding() != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"  # packages and paths are UTF-8, and what watches folders knows nothing else
     sys.stdout.flush()
     sys.stderr.flush()
     arguments = daemon_arguments(session.wanted, watch_dir or [], log_level, log_format)

@@ -33,6 +33,7 @@ MIGRATIONS = migrations_of("sqlite")
 _OLDEST = (3, 35, 0)  # the first with RETURNING
 _BUSY_MS = 2  # a write that may run in an event loop waits no longer for programs that know nothing of our lock file
 _LARGEST_LOG = 64 * 1024 * 1024  # bytes to which the write-ahead log is cut back once it was larger
+_FILES = 12  # three connections with a database, its log and the index of it each; our lock; room for a temporary one
 _LONGEST_PATH = 504  # bytes: 512 with what SQLite appends
 _LOG_PAGES = 16_000  # of 4 KiB: the commit that finds so many empties the log itself, if our own thread did not keep up
 
@@ -155,12 +156,22 @@ def unavailable(error: Exception, path: Path | None) -> StoreUnavailable:
     return explained
 
 
-def _why_not_opened(path: Path) -> str:
+def _descriptors_are_left() -> bool:
+    """Whether as many files can be opened as SQLite needs for one database."""
+    opened: list[int] = []
     try:
-        os.close(os.open("/", os.O_RDONLY))
+        opened.extend(os.open("/", os.O_RDONLY) for _ in range(_FILES))
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):  # SQLite says the same of this
-            return f"{error.strerror}: raise the limit (ulimit -n)"
+        return error.errno not in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True
+
+
+def _why_not_opened(path: Path) -> str:
+    if not _descriptors_are_left():  # of which SQLite says the same
+        return "this process may open no more files: raise the limit (ulimit -n)"
     if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
         return f"its path is too long for SQLite, which takes {_LONGEST_PATH} bytes: use a shorter one"
     if path.is_dir():

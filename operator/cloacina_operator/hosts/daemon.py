@@ -218,6 +218,9 @@ async def _listen(scrapes: Scrapes, port: int) -> None:
 def prepare(settings: DaemonSettings) -> None:
     """Make the folders of the home. Raises CloacaError where that cannot be."""
     home = settings.home
+    for folder in (home.root, *settings.watch_dirs):
+        if not _is_utf_8(folder):
+            raise CloacaError(f"the folder {str(folder)!a} cannot be watched: its path is not UTF-8: rename it")
     for folder in (home.root, home.packages, home.unpacked, home.logs):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -231,6 +234,14 @@ def prepare(settings: DaemonSettings) -> None:
     for folder in settings.watch_dirs:
         if not folder.is_dir():
             raise CloacaError(f"the folder {folder} is to be watched, but is not there: make it, or leave it out")
+
+
+def _is_utf_8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:

@@ -68,6 +68,21 @@ class Place:
     heavy: bool = False  # whether commands that start processes are called, too
     prints: bool = True  # whether user code that runs here can print
 
+    def variables(self, home: Home) -> dict[str, str]:
+        """The environment of a process there."""
+        both = {**os.environ, "CLOACINA_HOME": str(home.root), **self.environment}
+        return {name: value for name, value in both.items() if value is not None}
+
+    def enter(self) -> None:
+        """In a process that is about to execute a program."""
+        os.umask(self.umask)
+        for number in self.closed:
+            os.close(number)
+        for number in self.full:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+        if self.limit is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.limit, self.limit))
+
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
 PLACES = {
@@ -151,6 +166,7 @@ def test_every_command_is_among_them(tmp_path: Path) -> None:
     assert {entry.name for entries in SECTIONS.values() for entry in entries} - called == {"daemon"}  # it has its own
 
 
+@pytest.mark.xdist_group("odd places")  # the world is made once
 @pytest.mark.parametrize("place", PLACES)
 def test_every_command_is_done_and_says_so_with_its_exit_code(place: str, world: Home, tmp_path: Path) -> None:
     odd = PLACES[place]
@@ -179,32 +195,18 @@ def test_every_command_is_done_and_says_so_with_its_exit_code(place: str, world:
 
 def called(jobs: list[list[str]], odd: Place, home: Home, made: Path) -> tuple[list[int], list[str]]:
     """(exit codes, what was said on standard error) of all jobs."""
-    environment = {**os.environ, "CLOACINA_HOME": str(home.root)}
-    for name, value in odd.environment.items():
-        environment.pop(name, None)
-        if value is not None:
-            environment[name] = value
     (made / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-
-    def prepare() -> None:
-        os.umask(odd.umask)
-        for number in odd.closed:
-            os.close(number)
-        for number in odd.full:
-            os.dup2(os.open("/dev/full", os.O_WRONLY), number)
-        if odd.limit is not None:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (odd.limit, odd.limit))
 
     reading, writing = os.pipe()
     os.close(reading)
     subprocess.run(
         [sys.executable, str(Path(__file__).with_name("odd_verbs.py")), str(made / "jobs.json"), str(made / "answers")],
         cwd=made,
-        env=environment,
+        env=odd.variables(home),
         stdin=subprocess.PIPE,
         stdout=writing if odd.broken else subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=prepare,  # a test has one thread
+        preexec_fn=odd.enter,  # a test has one thread
         timeout=300,
     )
     os.close(writing)
@@ -237,3 +239,94 @@ def until(look: Callable[[], Any], started: Started) -> None:
     while not look():
         assert time.monotonic() < deadline, started.log.read_text()[-3000:]
         time.sleep(0.05)
+
+
+DAEMONS = {
+    "streams closed, no docstrings": ("new\nline", Place(closed=(0, 1, 2), environment={"PYTHONOPTIMIZE": "2"})),
+    "outputs full, an ASCII locale": ("é?", Place(full=(1, 2), environment=ASCII, umask=0o777)),
+    "no home, no temporary folder, 64 descriptors": (
+        "a#b%41 c",
+        Place(environment={"HOME": None, "TMPDIR": "/nonexistent"}, limit=64),
+    ),
+}
+
+
+@pytest.mark.parametrize("place", DAEMONS)
+def test_a_daemon_deploys_and_runs_and_stops(place: str, tmp_path: Path) -> None:
+    name, odd = DAEMONS[place]
+    home = Home(tmp_path / name)
+    (tmp_path / "demo.cloacina").write_bytes(built(CODE, triggers=[declared("quiet", poll_interval="1h")]))
+    command = [sys.executable, "-m", "cloaca.cli.main"]
+    options: dict[str, Any] = {"cwd": tmp_path, "env": odd.variables(home), "preexec_fn": odd.enter}
+    daemon = subprocess.Popen([*command, "daemon"], **options)
+    try:
+        deadline = time.monotonic() + 60
+        while not home.lock.exists() or not home.lock.read_text():
+            assert daemon.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for words in (
+            ["deploy", "demo.cloacina", "--wait"],
+            ["fire", "demo-quiet", "--context", '{"file": "é"}', "--wait"],
+        ):
+            assert subprocess.run([*command, *words], **options, timeout=60).returncode == 0
+        [run] = asked(home, lambda store: store.list(WorkflowRun))
+        assert home.run_log(run.name, "default").read_text() == "worked on '\\xe9'\n"
+        daemon.terminate()
+        assert daemon.wait(60) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def test_a_daemon_says_that_a_home_whose_name_is_not_utf_8_cannot_be_watched(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cloaca.cli.main", "daemon", "--home", os.fsencode(tmp_path) + b"/\xff"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    sentence = f"the folder '{tmp_path}/\\udcff' cannot be watched: its path is not UTF-8: rename it"
+    assert (said.returncode, said.stderr) == (1, f"cloaca daemon: {sentence}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def in_a_namespace(mounts: str, words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a command comes to in a mount namespace of its own, where ``mounts`` were made and ``folder`` is /mnt."""
+    script = f'mount --bind {folder} /mnt && {mounts} && cd /proc && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "cloaca.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+MAY_MOUNT = pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False
+    ).returncode
+    != 0,
+    reason="this user may not mount anything",
+)
+READ_ONLY = "mount -t tmpfs -o ro none /tmp && mount -t tmpfs -o ro none /var/tmp"
+FULL = "mount -t tmpfs -o size=16k none /tmp && mount -t tmpfs -o ro none /var/tmp && head -c {} /dev/zero >/tmp/fill"
+
+
+@MAY_MOUNT
+@pytest.mark.parametrize(
+    ("mounts", "words"),
+    [
+        pytest.param(READ_ONLY, "no temporary folder can be made: No usable temporary directory", id="read-only"),
+        pytest.param(FULL.format(16384), "no temporary folder can be made: No usable temporary directory", id="full"),
+        pytest.param(FULL.format(12288), "No space left on device", id="full meanwhile"),
+    ],
+)
+@pytest.mark.parametrize("verb", [["check"], ["poll"], ["run"]], ids=["check", "poll", "run"])
+def test_a_temporary_folder_that_cannot_be_used_is_said(
+    mounts: str, words: str, verb: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "demo.cloacina").write_bytes(built(CODE, triggers=[declared("quiet", poll_interval="1h")]))
+    said = in_a_namespace(mounts, [*verb, "/mnt/demo.cloacina"], tmp_path)
+    assert (said.returncode, words in said.stderr) == (1, True), said.stderr
+    assert "Traceback" not in said.stderr
+
+
+@MAY_MOUNT
+def test_deploying_an_archive_needs_no_temporary_folder(tmp_path: Path) -> None:
+    (tmp_path / "demo.cloacina").write_bytes(built(CODE, triggers=[declared("quiet", poll_interval="1h")]))
+    said = in_a_namespace(READ_ONLY, ["deploy", "/mnt/demo.cloacina", "--home", "/mnt/home"], tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / "home" / "packages").stat().st_mode & 0o777 == 0o700
