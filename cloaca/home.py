@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +30,14 @@ class Home:
         """
         named = environment.get(VARIABLE)
         wanted = given or (Path(named) if named else None)
-        try:
-            if wanted is not None:
-                return cls(wanted.expanduser().absolute())
-            user = Path(environment["HOME"]) if environment.get("HOME") else _home_of_user(environment)
-        except RuntimeError as error:
-            of_whom = f"{wanted}: " if wanted is not None else ""
+        if wanted is not None:
+            return cls(absolute(wanted))
+        user = user_home(environment)
+        if user is None:
             raise CloacaError(
-                f"{of_whom}the user's home directory is not known ($HOME is not set, or there is no such user): set "
-                f"${VARIABLE}, or give --home, with an absolute path"
-            ) from error
-        except FileNotFoundError as error:
-            raise CloacaError(f"{wanted}: the current folder was removed: change to another one") from error
+                "the user's home directory is not known: $HOME is not set, and the user database has none: set "
+                f"${VARIABLE}, or give --home"
+            )
         if not user.is_absolute():
             raise CloacaError(f"$HOME is {str(user)!r}, which is not an absolute path: correct it, or set ${VARIABLE}")
         return cls(user / ".cloacina")
@@ -99,8 +96,21 @@ def unmask_owner() -> None:
     os.umask(masked & 0o077)
 
 
-def _home_of_user(environment: Mapping[str, str]) -> Path:
-    """What the user database says. Raises RuntimeError if ``$HOME`` is empty, or there is no such user."""
+def absolute(path: Path) -> Path:
+    """``path`` with ``~`` replaced, from the root on. Raises CloacaError if that is not known."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise CloacaError(f"{path}: the home directory of that user is not known: write an absolute path") from error
+    except FileNotFoundError as error:
+        raise CloacaError(f"{path}: the current folder was removed: change to another one") from error
+
+
+def user_home(environment: Mapping[str, str]) -> Path | None:
+    """``$HOME``, else what the user database says; None: neither says anything, as for many users of services."""
     if "HOME" in environment:
-        raise RuntimeError("$HOME is empty")
-    return Path.home()
+        return Path(environment["HOME"]) if environment["HOME"] else None
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from cloaca.cli.running import Working, absence_of_daemon, daemon_process, holder_of, home_of_file, seated
 from cloaca.errors import CloacaError, StoreUnavailable
-from cloaca.home import STORE_VARIABLE, VARIABLE, Home
+from cloaca.home import STORE_VARIABLE, VARIABLE, Home, absolute
 
 if TYPE_CHECKING:
     from cloaca.store import Store
@@ -140,7 +140,7 @@ class Cluster:
         """Of the store, which looks into ``namespace`` only; None: into all."""
         options = {"context": self.context, "namespace": namespace}
         query = urlencode({name: value for name, value in options.items() if value})
-        path = "" if self.kubeconfig is None else f"//{quote(str(self.kubeconfig.absolute()))}"
+        path = "" if self.kubeconfig is None else f"//{quote(os.fsencode(absolute(self.kubeconfig)))}"
         return f"kubernetes:{path}{'?' if query else ''}{query}"
 
     async def open(self, namespace: str | None) -> KubernetesStore:

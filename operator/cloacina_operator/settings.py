@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cloaca.authoring.duration import parse_duration
-from cloaca.errors import CloacaError, DefinitionError
-from cloaca.home import Home
+from cloaca.errors import CloacaError
+from cloaca.home import Home, absolute
 from cloaca.packages.archive import Limits
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
@@ -84,7 +84,7 @@ def _with(settings: DaemonSettings, data: dict[str, Any], where: str) -> DaemonS
             continue
         try:
             changes[key] = read(value)
-        except (TypeError, ValueError, DefinitionError) as error:
+        except (TypeError, ValueError, CloacaError) as error:
             faults.append(f"{key}: {error}")
     if faults:
         raise SettingsError(f"{where}: " + "; ".join(faults))
@@ -100,7 +100,7 @@ def _text(value: object) -> str:
 def _folders(value: object) -> tuple[Path, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise TypeError(f"is {value!r}, but must be a list of paths")
-    return tuple(Path(item).expanduser().absolute() for item in value)
+    return tuple(absolute(Path(item)) for item in value)
 
 
 def _count(value: object) -> int:

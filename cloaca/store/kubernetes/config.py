@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 from cloaca.authoring.value import Value
 from cloaca.errors import StoreUnavailable
+from cloaca.home import user_home
 from cloaca.resources.ref import DEFAULT_NAMESPACE
 
 SCHEME = "kubernetes:"
@@ -74,7 +75,13 @@ def find_server(wanted: KubernetesUrl, environment: Mapping[str, str], pod: Path
     in_pod = (pod / "token").exists() and "KUBERNETES_SERVICE_HOST" in environment
     if not named and wanted.context is None and in_pod:
         return _of_pod(environment, pod)
-    return _of_kubeconfig(named or [Path.home() / ".kube" / "config"], wanted.context)
+    home = user_home(environment)
+    if not named and home is None:
+        raise StoreUnavailable(
+            "no kubeconfig is named, and the user's home directory, where one could be, is not known: name one with "
+            "$KUBECONFIG or --kubeconfig"
+        )
+    return _of_kubeconfig(named or [Path(home or "/") / ".kube" / "config"], wanted.context)
 
 
 def _of_pod(environment: Mapping[str, str], pod: Path) -> Server:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloaca.errors import CloacaError
-from cloaca.home import STORE_VARIABLE, Home, unmask_owner
+from cloaca.home import STORE_VARIABLE, Home, absolute, unmask_owner
 from cloaca.store import Store, open_store
 from cloaca.store.of_home import store_url
 from cloaca.store.sql.url import without_password
@@ -290,8 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overrides["store"] = named
     if given.allow_shared_folders:
         overrides["allow_shared_folders"] = True
-    overrides["watch_dirs"] = tuple(folder.expanduser().absolute() for folder in given.watch_dir)
     try:
+        overrides["watch_dirs"] = tuple(absolute(folder) for folder in given.watch_dir)
         settings = read_settings(Home.find(given.home, os.environ), dict(overrides))
         set_up(settings.log_level, settings.log_format)
         prepare(settings)
