@@ -20,6 +20,10 @@ a test fails when it is out of date.
 
 Exit codes: 0, done; 1, it failed, and one sentence on standard error says why (`--debug`: with the traceback); 2, it
 was called wrongly. Output is plain text where it does not go to a terminal.
+
+A command that changes something is done also if its output could not be written: `cloaca fire` that fired exits with 0
+where standard output is closed, full, or a pipe that nobody reads. One that shows something is not, except where its
+reader left with what it wanted, as in `cloaca get runs | head -1`.
 """
 
 
