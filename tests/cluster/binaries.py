@@ -126,7 +126,8 @@ def _run(command: list[str], **options: object) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    """Progress, for a person: standard output is for whoever asks for a path."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -139,6 +140,6 @@ def _alone(lock: Path) -> Iterator[None]:
 if __name__ == "__main__":
     try:
         for _name, _path in build(tuple(sys.argv[1:]) or (*CONTROL_PLANE, *NODE)).items():
-            _say(f"{_name}: {_path}")
+            print(f"{_name}: {_path}")
     except Unavailable as error:
         sys.exit(str(error))
