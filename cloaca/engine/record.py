@@ -153,8 +153,7 @@ class Record(NamedTuple):
         recorded = self.recorded
         tasks = ",".join([task.known_text or task.text for task in self.tasks])
         contexts = ",".join([f"{_name_json(task)}:{context.text}" for task, context in self.checkpoint.items()])
-        parts = [f'{{"observedGeneration":{recorded.observed_generation},"phase":"', self.phase]
-        parts.append(f'","tasks":[{tasks}],"checkpoint":{{{contexts}}}')
+        parts = ['{"phase":"', self.phase, f'","tasks":[{tasks}],"checkpoint":{{{contexts}}}']
         if self.context is not None:
             parts.append(f',"context":{self.context.text}')
         parts.append(f',"startedAt":"{rfc3339(self.started_at)}"')
@@ -170,6 +169,7 @@ class Record(NamedTuple):
         if conditions is None:
             conditions = recorded.conditions
         parts.append(f',"conditions":{json_text([one.to_json_dict() for one in conditions]) if conditions else "[]"}')
+        parts.append(f',"observedGeneration":{recorded.observed_generation}')
         if recorded.unknown:
             parts.append(f",{json_text(recorded.unknown)[1:-1]}")
         parts.append("}")

@@ -97,8 +97,6 @@ class RunStatus(Schema):
 
     model_config = ConfigDict(json_schema_extra=cel((_PHASE_STAYS, "a run that has ended keeps its phase")))
 
-    observed_generation: int = Field(default=0, ge=0)
-    """The metadata.generation that was looked at; an older one than the object's: out of date."""
     phase: RunPhase = RunPhase.PENDING
     """Where it is. The last four are terminal and never overwritten."""
     tasks: tuple[TaskStatus, ...] = Field(default=(), json_schema_extra=keyed_by("id"))
@@ -123,6 +121,8 @@ class RunStatus(Schema):
     """The pod, or the local process, of the last attempt."""
     conditions: Conditions = ()
     """Started (False says what it waits for) and the sum, Ready: it completed."""
+    observed_generation: int = Field(default=0, ge=0)
+    """The metadata.generation that was looked at; an older one than the object's: out of date."""
 
 
 class WorkflowRun(Resource[RunSpec, RunStatus]):

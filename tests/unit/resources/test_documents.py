@@ -300,7 +300,6 @@ def test_a_resource_as_yaml() -> None:
           cancel: false
           backoffLimit: 3
         status:
-          observedGeneration: 0
           phase: Failed
           tasks: []
           checkpoint: {}
@@ -311,6 +310,7 @@ def test_a_resource_as_yaml() -> None:
               File x
             ValueError: y
           conditions: []
+          observedGeneration: 0
         """)
 
 

@@ -60,8 +60,8 @@ def test_fields_of_a_newer_version_are_read_over_and_written_back() -> None:
     )
     assert same_json(
         status_json(changed),
-        '{"observedGeneration":0,"phase":"Running","tasks":[{"id":"a","phase":"Pending","attempts":0,"weight":2},'
-        '{"id":"b","phase":"Pending","attempts":0}],"checkpoint":{},"attempt":1,"failures":0,"conditions":[],'
+        '{"phase":"Running","tasks":[{"id":"a","phase":"Pending","attempts":0,"weight":2},'
+        '{"id":"b","phase":"Pending","attempts":0}],"checkpoint":{},"attempt":1,"failures":0,"conditions":[],"observedGeneration":0,'
         '"mood":"good"}',
     )
 
