@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from cloaca.authoring.context import CONTEXT_LIMIT, Context, plain
 from cloaca.engine.crew import Crew
+from cloaca.engine.handle import TaskHandle, current_handle
 from cloaca.engine.record import Kept, json_text
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError, TaskResultError, TaskTimeout
@@ -49,6 +50,7 @@ class Call:
         "_open",
         "_task",
         "_timer",
+        "handle",
         "is_async",
         "over",
         "tell",
@@ -72,6 +74,7 @@ class Call:
         self._task: Task[None] | None = None
         self._limit = math.inf  # seconds
         self._timer: Timer | None = None
+        self.handle: TaskHandle | None = None  # of the task that the function belongs to; None: of none
         self.is_async = is_async
         self.tell = tell  # gets this and its end, in whatever thread; called once, unless it is dropped
         self.over = over  # called after ``tell`` where that was not in the thread of ``make``
@@ -85,10 +88,13 @@ class Call:
         """Call the function in this thread, one of ``crew``'s, and tell how it ended; not if it is over already."""
         if self._open.locked():
             return
+        before = current_handle.set(self.handle)
         try:
             ended = Ended(crew.call(self._function, self._arguments))
         except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
             ended = Ended(error=_as_exception(error))
+        finally:
+            current_handle.reset(before)
         if isinstance(ended.value, CoroutineType):  # an async function behind a sync decorator
             self._coroutine = ended.value
             self.start()
@@ -113,6 +119,7 @@ class Call:
     async def _on_loop(self) -> None:
         from asyncio import CancelledError
 
+        current_handle.set(self.handle)
         try:
             ended = Ended(await (self._coroutine or self._function(*self._arguments)))
         except CancelledError as error:

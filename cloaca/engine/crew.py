@@ -60,7 +60,7 @@ class Crew:
         """What ``function``, user code, returns, called in this thread, one of these, however long it takes."""
         with self._lock:
             self._at_work -= 1
-            if self._jobs and self._at_work <= 0:
+            if self._jobs and self._at_work < self._busy:
                 if not self._brief:
                     self._stand_in()
                 elif not self._looked_out:
@@ -78,7 +78,7 @@ class Crew:
         """The calling thread, one of these, waits, and so is away from work."""
         with self._lock:
             self._at_work -= 1
-            if self._jobs and self._at_work <= 0:
+            if self._jobs and self._at_work < self._busy:
                 self._stand_in()
 
     def back(self) -> None:
@@ -102,7 +102,7 @@ class Crew:
             time.sleep(_BRIEF)
             with self._lock:
                 quiet = 0 if self._jobs else quiet + 1
-                if self._jobs and self._at_work <= 0:
+                if self._jobs and self._at_work < self._busy:
                     self._stand_in()
                 self._looked_out = quiet < _QUIET
 

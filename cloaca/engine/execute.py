@@ -29,7 +29,7 @@ from cloaca.engine.record import Record
 from cloaca.engine.retry import retry_delay
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
-from cloaca.errors import ContextError
+from cloaca.errors import ContextError, TaskTimeout
 from cloaca.resources.phases import RunPhase
 from cloaca.resources.recorded import RecordedStatus
 
@@ -195,6 +195,11 @@ class Execution:
 
         self._post(functools.partial(self._break, CancelledError()))
 
+    @property
+    def waits_for_slot(self) -> bool:
+        """Whether a task is ready and there is no slot for it."""
+        return bool(self._queued)
+
     def result(self) -> Record:
         """What was written last. Raises what the journal raised."""
         if self._error is not None:
@@ -341,7 +346,7 @@ class Execution:
         tries, self._tries = self._tries, {}
         for call, attempt in tries.items():
             call.drop()
-            attempt.handle.close()
+            attempt.handle.close(given_up=True)
         queued, self._queued = self._queued, {}
         for granted in queued.values():
             if not self._workshop.slots.withdraw(granted):
@@ -382,6 +387,7 @@ class Execution:
         timeout: float | None,
     ) -> None:
         call = Call(function, arguments, is_async=is_async, loop=self._workshop.loop, tell=self._told, over=self._wake)
+        call.handle = attempt.handle
         self._tries[call] = attempt
         if timeout is not None:
             call.limit(timeout, self._workshop.timers)
@@ -446,7 +452,7 @@ class Execution:
 
     def _try_again(self, attempt: _Try, error: Exception, delay: float) -> None:
         task = attempt.definition.id
-        attempt.handle.close()
+        attempt.handle.close(given_up=isinstance(error, TaskTimeout))
         self._progress.retrying(task, f"retrying in {delay:.1f} s: {describe(error)}")
         self._news = True
         again = functools.partial(self._post, functools.partial(self._retry, attempt.definition))
@@ -472,7 +478,7 @@ class Execution:
     def _settle(self, attempt: _Try, ended: Ended) -> None:
         """The task has ended."""
         task = attempt.definition.id
-        attempt.handle.close()
+        attempt.handle.close(given_up=isinstance(ended.error, TaskTimeout))
         if ended.error is None:
             self._progress.completed(task, ended.value, self._now)
         else:

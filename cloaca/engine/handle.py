@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 from cloaca.engine.loop import runs_in
@@ -18,6 +20,17 @@ if TYPE_CHECKING:
     from cloaca.engine.loop import Loop
 
 _account = threading.Lock()  # of every handle's slot: held for an instant only
+
+current_handle: ContextVar[TaskHandle | None] = ContextVar("cloaca_handle", default=None)
+"""The handle of the task that is running: of its thread or coroutine, and of ``asyncio.to_thread`` calls made there."""
+
+
+def _new_account() -> None:
+    global _account  # noqa: PLW0603  # another thread of the parent may have held it when this process was forked
+    _account = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_account)
 
 
 class TaskHandle:
@@ -42,7 +55,10 @@ class TaskHandle:
         self._loop = loop
         self._held = True  # whoever makes a handle has taken a slot for it
         self._ended = False
-        self._wake: Callable[[], None] | None = None  # of a function that waits in its thread
+        self._nested = 0  # how many threads of the task wait for a run that they execute
+        self._wakes: set[Callable[[], None]] = set()  # of threads of the task that wait, called when the try ends
+        self._abandoned = False  # it ended since it was cancelled or took too long
+        self._cancels: set[Callable[[], None]] = set()  # of those runs, called when the try is abandoned
 
     def is_slot_held(self) -> bool:
         """Whether the task counts against the limit of tasks at once now.
@@ -106,24 +122,31 @@ class TaskHandle:
             return
         self._let_go()
         changed = threading.Event()
-        self._wake = changed.set
+        wake = changed.set
+        self._wakes.add(wake)
         try:
             while not condition() and not self._ended:
                 changed.wait(seconds)
         except BaseException:
             self._take_in_thread()
             raise
+        finally:
+            self._wakes.discard(wake)
         self._take_in_thread()
 
     def _take_in_thread(self) -> None:
         granted = threading.Event()
-        self._wake = granted.set
-        if self._ended:
-            raise self._given_up()
-        if not self._slots.take(granted.set):
-            granted.wait()  # until there is a slot, or the try is over
-            if self._ended and self._slots.withdraw(granted.set):
+        wake = granted.set
+        self._wakes.add(wake)
+        try:
+            if self._ended:
                 raise self._given_up()
+            if not self._slots.take(wake):
+                granted.wait()  # until there is a slot, or the try is over
+                if self._ended and self._slots.withdraw(wake):
+                    raise self._given_up()
+        finally:
+            self._wakes.discard(wake)
         self._keep()
 
     async def _take(self) -> None:
@@ -147,24 +170,55 @@ class TaskHandle:
         self._keep()
 
     def _keep(self) -> None:
-        """The slot that was taken is the try's, if that is not over."""
+        """Keep the slot that was taken, unless the try is over, has one, or waits for a run that it executes."""
         with _account:
-            self._held = not self._ended
-        if not self._held:
+            ended = self._ended
+            surplus = ended or self._held or self._nested > 0
+            self._held = self._held or not surplus
+        if surplus:
             self._slots.give()
+        if ended:
             raise self._given_up()
 
     # --- for the engine
 
-    def close(self) -> None:
-        """The try has ended: give the slot back if it is held. A function that still waits in its thread wakes up."""
+    def wait_for_run(self, wait: Callable[[], None], cancel: Callable[[], None]) -> None:
+        """Call ``wait``, in a thread of the task, without holding the slot; then take the slot again.
+
+        Where several threads of the task wait at once, the last one to return takes it: a slot that was taken while
+        another thread still waits could be the one that its run needs. ``cancel`` is called if the try is given up
+        meanwhile; then this raises TaskTimeout after ``wait`` has returned. It raises TaskTimeout at once if the try
+        was given up before.
+        """
+        with _account:
+            if self._abandoned:
+                raise self._given_up()
+            self._nested += 1
+            self._cancels.add(cancel)
+        self._let_go()
+        try:
+            wait()
+        finally:
+            with _account:
+                self._nested -= 1
+                self._cancels.discard(cancel)
+                take = self._nested == 0 and (self._abandoned or not self._ended)
+            if take:  # else another thread will, or the task has returned and this thread goes on without it
+                self._take_in_thread()
+
+    def close(self, *, given_up: bool = False) -> None:
+        """The try has ended: give the slot back if it is held. A function that still waits in its thread wakes up.
+
+        ``given_up``: the try was cancelled or took too long, so that runs which it waits for are cancelled too.
+        """
         with _account:
             self._ended = True
+            self._abandoned = self._abandoned or given_up
             held, self._held = self._held, False
-            wake = self._wake
+            wakes = [*self._wakes, *(self._cancels if given_up else ())]
         if held:
             self._slots.give()
-        if wake is not None:
+        for wake in wakes:
             wake()
 
     def _let_go(self) -> None:

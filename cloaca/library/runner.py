@@ -21,6 +21,7 @@ from cloaca.engine.attempt import check_size
 from cloaca.engine.config import DefaultRunnerConfig
 from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Execution, Stop, StopReason, Workshop, execute
+from cloaca.engine.handle import current_handle
 from cloaca.engine.journal import StoreJournal
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
@@ -35,6 +36,7 @@ from cloaca.errors import (
 )
 from cloaca.library.cron import CronSchedules
 from cloaca.library.journal import NewRunJournal
+from cloaca.library.nesting import LoopThreads, wait_nested
 from cloaca.library.presence import BEAT, Presence
 from cloaca.library.recovery import recover
 from cloaca.library.schedules import ScheduleMethods
@@ -53,6 +55,7 @@ T = TypeVar("T")
 log = logging.getLogger("cloaca.library")
 
 _PATIENCE = 1.0  # seconds
+_STARVED = 10.0  # seconds without a slot after which a thread of nobody's says what may be wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +158,7 @@ class DefaultRunner(ScheduleMethods):
         self._patterns: dict[str, WorkflowRun] = {}  # workflow → what all its runs have in common
         self._crew = Crew()
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(LoopThreads())
         self._thread = threading.Thread(target=self._loop.run_forever, name="cloaca-runner", daemon=True)
         self._thread.start()
         try:
@@ -246,8 +250,20 @@ class DefaultRunner(ScheduleMethods):
         )
 
     def _wait_for(self, workflow: Workflow, context: dict[str, Any]) -> Waiting:
-        """Take a new run to its end, while this thread waits: everything is done by the crew."""
+        """Take a new run to its end, while this thread waits: everything is done by the crew.
+
+        A thread of a task gives the task's place to others meanwhile.
+        """
         waiting = Waiting()
+        handle = current_handle.get()
+        if handle is None:
+            self._begin_and_wait(workflow, context, waiting)
+        else:
+            cancel = functools.partial(waiting.stop.request, StopReason.CANCELLED)
+            wait_nested(handle, functools.partial(self._begin_and_wait, workflow, context, waiting), cancel)
+        return waiting
+
+    def _begin_and_wait(self, workflow: Workflow, context: dict[str, Any], waiting: Waiting) -> None:
         with self._lock:
             self._refuse_if_closed()
             self._executing.add(waiting)
@@ -257,11 +273,23 @@ class DefaultRunner(ScheduleMethods):
             except BaseException:
                 self._executing.discard(waiting)
                 raise
+            if threading.current_thread() is not threading.main_thread() and current_handle.get() is None:
+                self._wait_in_thread(workflow, waiting)
             waiting.wait()
         except BaseException:  # whatever a signal raised here while the run goes on
             waiting.stop.request(StopReason.CANCELLED)
             raise
-        return waiting
+
+    def _wait_in_thread(self, workflow: Workflow, waiting: Waiting) -> None:
+        """Wait for a while in a thread that may be one that a task started, and say so if the run gets no slot."""
+        if waiting.wait(_STARVED) or not waiting.starves:
+            return
+        log.warning(
+            "workflow %r: tasks have waited %g s for one of %d slots (max_concurrent_tasks). If a task started the "
+            "thread that calls execute and waits for it, start it with contextvars.copy_context().run: only so does "
+            "the task give its slot to the run",
+            *(workflow.name, _STARVED, self._config.max_concurrent_tasks),
+        )
 
     def _execute(self, workflow: Workflow, context: dict[str, Any], waiting: Waiting) -> None:
         """In a thread of the crew: make the run that another thread waits for, and drive it."""

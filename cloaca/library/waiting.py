@@ -27,10 +27,17 @@ class Waiting:
         """It has ended."""
         self._open.release()
 
-    def wait(self) -> None:
-        """Return once it has ended."""
-        with self._open:
-            return
+    def wait(self, seconds: float = -1) -> bool:
+        """Return True once it has ended, or False after ``seconds``; negative: however long it takes."""
+        if not self._open.acquire(timeout=seconds):
+            return False
+        self._open.release()
+        return True
+
+    @property
+    def starves(self) -> bool:
+        """Whether tasks of it wait for a slot."""
+        return self._run is not None and self._run[0].waits_for_slot
 
     def result(self) -> tuple[Record, str]:
         """What was written last, and the run's uid. Raises what kept it from its end."""
