@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -153,6 +154,8 @@ class DefaultRunner(ScheduleMethods):
         self._config = config
         self._lock = threading.Lock()
         self._closed = False
+        self._forked_from: int | None = None  # the process that made this runner, in a forked child of it
+        self._pid = os.getpid()
         self._active: set[concurrent.futures.Future[Any]] = set()
         self._executing: set[Waiting] = set()
         self._patterns: dict[str, WorkflowRun] = {}  # workflow → what all its runs have in common
@@ -167,6 +170,7 @@ class DefaultRunner(ScheduleMethods):
             self._closed = True
             self._stop_loop()
             raise
+        _RUNNERS.add(self)
 
     async def _open(self, database_url: str) -> None:
         """Open the store, say that this runner lives, and begin what goes on in the background."""
@@ -428,7 +432,7 @@ class DefaultRunner(ScheduleMethods):
             log.warning("the runner's sign of life stays until it is found dead: %s", error)
 
     def _ask(self, work: Coroutine[Any, Any, T]) -> T:
-        if threading.get_ident() == self._thread.ident:
+        if self._forked_from is None and threading.get_ident() == self._thread.ident:
             work.close()
             self._refuse_own_thread("this method")
         return self._begin(work).result()
@@ -480,12 +484,26 @@ class DefaultRunner(ScheduleMethods):
         future.add_done_callback(self._active.discard)
         return future
 
+    def _forked(self) -> None:
+        """In a forked child: nothing of this runner is here but its memory, of which the parent's threads may have
+        left locks held and lists half changed."""
+        self._forked_from, self._closed = self._pid, True
+        self._lock = threading.Lock()
+        if self._adopt in self._registry.listeners:
+            self._registry.listeners.remove(self._adopt)
+
     def _refuse_if_closed(self) -> None:
+        if self._forked_from is not None:
+            raise RunnerClosed(
+                f"this runner belongs to process {self._forked_from}, of which this one is a fork: its threads and "
+                "connections stayed there. Make a DefaultRunner in this process, after the fork (gunicorn: in "
+                "post_fork; Celery: at worker_process_init; multiprocessing: in the initializer)"
+            )
         if self._closed:
             raise RunnerClosed("the runner was shut down: make a new DefaultRunner")
 
     def _refuse_own_thread(self, what: str) -> None:
-        if threading.get_ident() == self._thread.ident:
+        if self._forked_from is None and threading.get_ident() == self._thread.ident:
             raise RunnerClosed(
                 f"{what}() would wait for itself: in an async task call `await asyncio.to_thread(runner.{what}, …)`"
             )
@@ -499,7 +517,21 @@ class DefaultRunner(ScheduleMethods):
         self.shutdown()
 
     def __repr__(self) -> str:
+        if self._forked_from is not None:
+            return f"DefaultRunner(of process {self._forked_from})"
         return f"DefaultRunner({'shut down' if self._closed else 'open'})"
+
+
+_RUNNERS: weakref.WeakSet[DefaultRunner] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for runner in list(_RUNNERS):
+        runner._forked()
+    _RUNNERS.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
 
 
 async def _end_tasks() -> None:

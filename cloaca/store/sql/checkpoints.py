@@ -18,6 +18,7 @@ class Checkpoints:
         self._every = every
         self._commits = 0
         self._thread: threading.Thread | None = None
+        self.lock = threading.Lock()  # held while a log is emptied
 
     def committed(self) -> None:
         """A commit was made. Called by one thread at a time."""
@@ -33,5 +34,5 @@ class Checkpoints:
             self._thread.join()
 
     def _empty(self) -> None:
-        with suppress(sqlite3.Error), closing(self._connect()) as connection:  # the next one may succeed
+        with self.lock, suppress(sqlite3.Error), closing(self._connect()) as connection:  # the next one may succeed
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -54,10 +54,10 @@ class Feed:
     """The subscribers of one store, in whatever loops they are. Thread-safe."""
 
     def __init__(self, watching: sqlite3.Connection | None, told_of: str | None) -> None:
-        self._connection = watching  # None: in memory, where no other process can write
+        self.connection = watching  # None: in memory, where no other process can write
         self._told_of = told_of  # the file that every process of ours reads after a commit; None: there is none
         self._subscribers = Subscribers()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()  # of the connection, and of what follows
         self._watching: dict[asyncio.AbstractEventLoop, _Watching] = {}
         self._version: int | None = None
         self.committed = self._subscribers.wake  # a write was committed: wake everybody now
@@ -65,15 +65,15 @@ class Feed:
     def subscribe(self) -> asyncio.Event:
         """An event of the running loop that is set when something may have changed."""
         loop, event = asyncio.get_running_loop(), self._subscribers.add()
-        with self._lock:
-            if self._connection is not None and loop not in self._watching:
+        with self.lock:
+            if self.connection is not None and loop not in self._watching:
                 self._watching[loop] = _Watching(loop, self._told_of, self._look)
         return event
 
     def unsubscribe(self, event: asyncio.Event) -> None:
         """Wake it no more. Called in its loop."""
         loop = self._subscribers.discard(event)
-        with self._lock:
+        with self.lock:
             if loop is not None and not self._subscribers.has(loop):
                 watching = self._watching.pop(loop, None)
                 if watching is not None:
@@ -82,7 +82,7 @@ class Feed:
     def close(self) -> None:
         """Wake everybody for the last time."""
         self.committed()
-        with self._lock:
+        with self.lock:
             here = running_loop()
             for loop, watching in self._watching.items():
                 if loop is here or loop.is_closed():
@@ -90,17 +90,17 @@ class Feed:
                 else:
                     call(loop, watching.end)
             self._watching.clear()
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            if self.connection is not None:
+                self.connection.close()
+                self.connection = None
 
     def _look(self) -> None:
         """Wake everybody if another connection has committed since the last look."""
-        with self._lock:
-            if self._connection is None:
+        with self.lock:
+            if self.connection is None:
                 return
             try:
-                version = self._connection.execute("PRAGMA data_version").fetchone()[0]
+                version = self.connection.execute("PRAGMA data_version").fetchone()[0]
             except sqlite3.Error:
                 version = None  # whoever follows learns what is wrong when it reads
             changed, self._version = version is None or version != self._version, version

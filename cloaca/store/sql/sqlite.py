@@ -11,6 +11,8 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ from cloaca.store.sql.checkpoints import Checkpoints
 from cloaca.store.sql.database import Work
 from cloaca.store.sql.feed import Feed
 from cloaca.store.sql.filelock import FileLock
+from cloaca.store.sql.forks import LONGEST_WAIT, inherit, is_inherited, watch
 from cloaca.store.sql.migrations import migrations_of, pending
 from cloaca.store.sql.statements import named, read
 from cloaca.store.sql.transactions import Transactions, WritingConnection
@@ -45,13 +48,19 @@ class SqliteDatabase:
     statements: Mapping[str, str] = named(read("sqlite.sql"))
 
     def __init__(self, url: SqliteUrl, migrations: Sequence[str] | None = None) -> None:
+        self._url = url
         self._path = None if url.memory else Path(url.path)
+        self._absolute = None if self._path is None else self._path.absolute()  # wherever the program goes from here
+        self._lost = False  # the connections could not be opened again after a fork
+        self._held: list[threading.Lock] = []  # while this process forks
         self._pid = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
         file = FileLock(None if self._path is None or url.mode == "ro" else f"{self._path}.lock")
         opened: list[sqlite3.Connection] = []
         try:
+            if self._path is not None and is_inherited(self._path):
+                raise StoreUnavailable(_INHERITED.format(path=self._path))
             opened.append(writing := _connect(url, self._path, WritingConnection))
             # several processes that make one file at once take turns; where it takes too long, SQLite's wait decides
             turn = file.wait(url.busy_timeout)
@@ -78,6 +87,8 @@ class SqliteDatabase:
             writing, file=file, patience=url.busy_timeout, committed=self._committed, explain=self._explain
         )
         self._read_lock = self._transactions.lock if url.memory else threading.Lock()
+        self._file_id = None if self._absolute is None else _file_id(self._absolute)
+        watch(self)
 
     async def read(self, statement: str, parameters: Mapping[str, Any]) -> list[Any]:
         """As in the protocol. In the calling thread: a read takes microseconds and never waits for a writer."""
@@ -135,13 +146,108 @@ class SqliteDatabase:
             self._checkpoints.committed()
 
     def _check_usable(self) -> None:
-        if self._closed:
-            raise StoreUnavailable(CLOSED)
         if os.getpid() != self._pid:
             raise StoreUnavailable("this store was opened by the parent process: open one after the fork")
+        if self._closed:
+            raise StoreUnavailable(CLOSED)
+        if self._lost:
+            self._open_again()
+
+    # --- forks
+
+    def suspend(self) -> None:
+        """As in ``Forkable``. Where a call takes too long it leaves all as it is: then the child cannot use the file."""
+        locks = [self._closing, self._transactions.lock, self._read_lock, self._feed.lock]
+        if self._checkpoints is not None:
+            locks.append(self._checkpoints.lock)
+        for lock in dict.fromkeys(locks):
+            if not lock.acquire(timeout=LONGEST_WAIT):
+                self._let_go()
+                return
+            self._held.append(lock)
+        if self._path is not None and not self._closed and not self._lost:
+            for connection in (self._feed.connection, self._reading, self._transactions.connection):
+                if connection is not None:
+                    connection.close()
+
+    def resume(self) -> None:
+        """As in ``Forkable``."""
+        if not self._held:
+            return  # nothing was closed
+        try:
+            if self._path is not None and not self._closed:
+                self._lost = True
+                with suppress(StoreUnavailable):  # whoever uses it next tries again
+                    self._connect_again()
+        finally:
+            self._let_go()
+
+    def orphan(self) -> None:
+        """As in ``Forkable``."""
+        suspended = bool(self._held)
+        self._closed = True
+        self._closing = threading.Lock()
+        self._held.clear()
+        if suspended:
+            return
+        if self._file_id is not None:
+            inherit(*self._file_id)
+        for connection in (self._feed.connection, self._reading, self._transactions.connection):
+            if connection is not None:
+                _never_close(connection)
+
+    def _open_again(self) -> None:
+        with self._closing, self._transactions.lock, self._read_lock, self._feed.lock:
+            if self._lost and not self._closed:
+                self._connect_again()
+
+    def _connect_again(self) -> None:
+        """Open the connections that were closed for a fork. Called with the locks held. Raises StoreUnavailable."""
+        if self._absolute is None or _file_id(self._absolute) != self._file_id:
+            raise StoreUnavailable(f"the database {self._path} is gone or was replaced: restore it, or open it again")
+        opened: list[sqlite3.Connection] = []
+        url = self._url if self._url.mode == "ro" else replace(self._url, mode="rw")
+        try:
+            opened.append(writing := _connect(url, self._absolute, WritingConnection))
+            _prepare(writing, url)
+            opened += [_another(url, self._absolute) for _ in range(2)]
+            if url.mode != "ro":
+                writing.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        except sqlite3.Error as error:
+            for connection in opened:
+                connection.close()
+            raise self._explain(error) from error
+        self._transactions.connection, self._reading, self._feed.connection = writing, opened[1], opened[2]
+        self._lost = False
+
+    def _let_go(self) -> None:
+        while self._held:
+            self._held.pop().release()
 
     def _explain(self, error: Exception) -> StoreUnavailable:
         return unavailable(error, self._path)
+
+
+_INHERITED = (
+    "the database {path} was being written at the moment when this process was forked, so this process cannot open it: "
+    "fork again, or start a process that is not a fork"
+)
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """What tells the file at ``path`` from every other; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _never_close(connection: sqlite3.Connection) -> None:
+    """Keep it for ever: closing it in a forked child would harm the parent's."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def unavailable(error: Exception, path: Path | None) -> StoreUnavailable:

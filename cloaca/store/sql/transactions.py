@@ -55,7 +55,7 @@ class Transactions:
         explain: Callable[[Exception], StoreUnavailable],
     ) -> None:
         self.lock = threading.Lock()  # held by whoever uses the connection
-        self._connection = connection  # its own busy timeout is short: it may be used in an event loop
+        self.connection = connection  # used with ``lock`` held; its own busy timeout is short: it may be used in an event loop
         self._file = file
         self._patience = patience  # seconds until a write that gets no turn fails
         self._committed = committed
@@ -76,7 +76,7 @@ class Transactions:
         """End the writer thread and the connection; what was queued is written first."""
         self._batches.close()
         with self.lock:
-            self._connection.close()
+            self.connection.close()
             self._file.close()
 
     def _at_once(self, work: Work[Any]) -> Outcome | None:
@@ -99,14 +99,14 @@ class Transactions:
 
     def _alone(self, work: OneStatement) -> Outcome | None:
         """The outcome of a statement that is its own transaction; None: a program that knows no lock file writes."""
-        before = self._connection.total_changes
+        before = self.connection.total_changes
         try:
-            version = work(self._connection)
+            version = work(self.connection)
         except sqlite3.Error as error:
             if "locked" in str(error):
                 return None
             raise self._explain(error) from error
-        if self._connection.total_changes != before:
+        if self.connection.total_changes != before:
             self._tell()
         return version, None
 
@@ -143,7 +143,7 @@ class Transactions:
     def _begin(self) -> bool:
         """Whether a transaction was begun; False: a program that knows nothing of our lock file writes."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             if "locked" in str(error):
                 return False
@@ -152,17 +152,17 @@ class Transactions:
 
     def _commit(self, works: Sequence[Work[Any]]) -> list[Outcome]:
         """Run all of them in the transaction that was begun, and commit; a refusal of one leaves the others alone."""
-        before = self._connection.total_changes
+        before = self.connection.total_changes
         try:
             outcomes = [self._outcome(work) for work in works]
-            self._connection.execute("COMMIT")
+            self.connection.execute("COMMIT")
         except BaseException as error:
             with suppress(sqlite3.Error):  # it may have been rolled back already
-                self._connection.execute("ROLLBACK")
+                self.connection.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
                 raise self._explain(error) from error
             raise
-        if self._connection.total_changes != before:
+        if self.connection.total_changes != before:
             self._tell()
         return outcomes
 
@@ -173,7 +173,7 @@ class Transactions:
 
     def _outcome(self, work: Work[Any]) -> Outcome:
         try:
-            return work(self._connection), None
+            return work(self.connection), None
         except StoreError as refusal:
             return None, refusal
 

@@ -237,7 +237,7 @@ async def assert_usable(path: Path) -> None:
 async def test_a_full_file_is_said_clearly_and_what_was_written_stands(tmp_path: Path) -> None:
     store = await open_store(str(tmp_path / "store.db"))
     made = await store.create(small("first"))
-    store._database._transactions._connection.execute("PRAGMA max_page_count = 30")  # type: ignore[attr-defined]
+    store._database._transactions.connection.execute("PRAGMA max_page_count = 30")  # type: ignore[attr-defined]
     with pytest.raises(StoreUnavailable, match="make room"):  # noqa: PT012 - one of many fills it
         for number in range(1000):
             await store.create(
