@@ -1,7 +1,7 @@
 """The exception tree: one root, and a class only where somebody catches it.
 
 Where the authoring API promises a built-in exception, ours inherits from it as well, so that programs which catch
-``ValueError`` or ``KeyError`` go on working.
+``ValueError`` or ``KeyError`` go on working. Whatever a call of a runner raises is a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ class VariableError(CloacaError, KeyError):
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+class TenantError(CloacaError, RuntimeError):
+    """A tenant could not be made or removed, or the database is not one that can have tenants."""
 
 
 # --- packages --------------------------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ class Invalid(StoreError, ValueError):
     """The object breaks its schema; the message lists every fault with its path."""
 
 
-class StoreUnavailable(StoreError):
+class StoreUnavailable(StoreError, ValueError):
     """The store cannot be opened or reached, or is full; what was written before stands."""
 
 
@@ -124,7 +128,7 @@ class Forbidden(StoreUnavailable):
 # --- execution -------------------------------------------------------------------------------------------------
 
 
-class WorkflowNotFound(CloacaError, KeyError):
+class WorkflowNotFound(CloacaError, KeyError, ValueError):
     """No workflow is registered under that name."""
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
@@ -139,11 +143,11 @@ class TaskResultError(CloacaError, TypeError):
     """A task returned something that is neither its context nor None."""
 
 
-class RunnerClosed(CloacaError, RuntimeError):
-    """The runner was shut down and takes no more work."""
+class RunnerClosed(CloacaError, RuntimeError, ValueError):
+    """The runner takes no more work: it was shut down, or belongs to the process that this one was forked from."""
 
 
-class RunLost(CloacaError):
+class RunLost(CloacaError, ValueError):
     """The run is no longer this process's to write: deleted, ended by someone else, or given to another attempt.
 
     Where another process resumed it, because this one was silent for too long, that one brings it to its end.
@@ -154,7 +158,7 @@ class TriggerResultError(CloacaError, TypeError):
     """A trigger returned something that is not a TriggerResult."""
 
 
-class ScheduleNotFound(CloacaError, KeyError):
+class ScheduleNotFound(CloacaError, KeyError, ValueError):
     """There is no cron schedule or trigger of that id or name."""
 
     def __str__(self) -> str:  # KeyError would show the repr of the message

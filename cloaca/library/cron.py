@@ -100,8 +100,10 @@ class CronSchedules:
         await self._store.delete(schedule.ref)
 
     async def history(self, schedule_id: str, limit: int | None, offset: int | None) -> list[dict[str, Any]]:
-        checked_id(schedule_id)
-        runs = await self._store.list(WorkflowRun, labels={SCHEDULE_LABEL: label_value(schedule_id)})
+        name = checked_id(schedule_id)
+        runs = await self._store.list(WorkflowRun, labels={SCHEDULE_LABEL: label_value(name)})
+        if not runs:
+            await self._found(schedule_id, "get")
         shown = [shown_execution(run) for run in runs]
         return page(sorted(shown, key=lambda entry: entry["scheduled_time"], reverse=True), limit, offset)
 

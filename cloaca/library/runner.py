@@ -218,8 +218,9 @@ class DefaultRunner(ScheduleMethods):
     def execute(self, workflow_name: str, context: Context | dict[str, Any] | None = None) -> WorkflowResult:
         """Run a workflow to its end. A failing task gives a result whose status is "Failed"; it does not raise.
 
-        Raises WorkflowNotFound (a KeyError) for a name that no workflow is registered under, ContextError for a context
-        over the limit, RunnerClosed after ``shutdown()``, StoreUnavailable where the run cannot be recorded, and
+        A task may call it too: it gives its concurrency slot to others while it waits. Whatever is raised is a
+        ValueError: WorkflowNotFound (a KeyError too) for a name that no workflow is registered under, ContextError for a
+        context over the limit, RunnerClosed after ``shutdown()`` and in a forked child, StoreUnavailable where the run cannot be recorded, and
         RunLost where another process resumed it, because this one was stopped for long. Ctrl-C ends the call at once
         and cancels the run.
 

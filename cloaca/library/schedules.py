@@ -60,7 +60,7 @@ class ScheduleMethods(ABC):
         return self._ask(self._cron.listed(bool(enabled_only), limit, offset))
 
     def get_cron_schedule(self, schedule_id: str) -> dict[str, Any]:
-        """One schedule. Raises ScheduleNotFound (a KeyError), and DefinitionError for what is no id.
+        """One schedule. Raises ScheduleNotFound (a ValueError and a KeyError), and DefinitionError for what is not an id.
 
         >>> import cloaca
         >>> with cloaca.WorkflowBuilder("nightly"):
@@ -118,7 +118,7 @@ class ScheduleMethods(ABC):
     def get_cron_execution_history(
         self, schedule_id: str, limit: int | None = None, offset: int | None = None
     ) -> list[dict[str, Any]]:
-        """What the schedule ran, newest first.
+        """What the schedule ran, newest first; after it was deleted too. Raises ScheduleNotFound if it never was.
 
         >>> import cloaca
         >>> with cloaca.WorkflowBuilder("nightly"):
@@ -177,7 +177,7 @@ class ScheduleMethods(ABC):
         return self._ask(self._triggers.get(trigger_name))
 
     def set_trigger_enabled(self, trigger_name: str, enabled: bool) -> None:
-        """Switch polling on or off. Raises ScheduleNotFound (a KeyError).
+        """Switch polling on or off. Raises ScheduleNotFound (a ValueError and a KeyError).
 
         >>> import cloaca
         >>> with cloaca.WorkflowBuilder("ingest"):

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from cloaca.errors import StoreUnavailable
+from cloaca.errors import StoreError, StoreUnavailable
 from cloaca.store.kubernetes.config import Server
 from cloaca.store.kubernetes.http import Answer, Client, NotConnected
 from cloaca.store.kubernetes.refusals import PAUSES, TIMEOUT, Again, Expired, away, refused
@@ -153,6 +153,8 @@ class Api:
                     yield event
         except Again as again:
             raise again.error from again.__cause__
+        except StoreError:  # some are ValueErrors, which would be taken for a broken answer
+            raise
         except (asyncio.TimeoutError, OSError, ValueError) as error:
             self._open()
             raise self._away(error) from error

@@ -161,6 +161,8 @@ def _tls(cluster: Mapping[str, Any], base: Path, user: Mapping[str, Any], user_b
                 file.write(certificate + b"\n" + key)
                 file.flush()
                 context.load_cert_chain(file.name)
+    except StoreUnavailable:
+        raise
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise StoreUnavailable(f"the certificates of the kubeconfig in {base} cannot be used: {error}") from error
     return context
