@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloaca.engine.config import DefaultRunnerConfig
     from cloaca.engine.handle import TaskHandle
     from cloaca.library.runner import DefaultRunner, WorkflowResult
+    from cloaca.library.tenants import DatabaseAdmin, TenantConfig, TenantCredentials
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,9 @@ _LAZY = {
     "DefaultRunner": "cloaca.library.runner",
     "DefaultRunnerConfig": "cloaca.engine.config",
     "WorkflowResult": "cloaca.library.runner",
+    "DatabaseAdmin": "cloaca.library.tenants",
+    "TenantConfig": "cloaca.library.tenants",
+    "TenantCredentials": "cloaca.library.tenants",
     "TaskHandle": "cloaca.engine.handle",
 }
 
@@ -87,6 +91,7 @@ __all__ = [
     "BackoffStrategy",
     "CloacaError",
     "Context",
+    "DatabaseAdmin",
     "DefaultRunner",
     "DefaultRunnerConfig",
     "HelloClass",
@@ -94,6 +99,8 @@ __all__ = [
     "RetryPolicy",
     "TaskHandle",
     "TaskNamespace",
+    "TenantConfig",
+    "TenantCredentials",
     "TriggerResult",
     "Workflow",
     "WorkflowBuilder",

@@ -53,7 +53,7 @@ _LIBPQ = frozenset(
 """What the client library of PostgreSQL understands and a store has use for."""
 
 _LONGEST_SCHEMA = 63  # bytes; PostgreSQL cuts off the rest, and two tenants would share one
-_PASSWORD = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=password=)[^&]*")
+_PASSWORD = re.compile(r"(?<=:)(?!//)[^:?]*(?=@)|(?<=password=)[^&]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,10 @@ class PostgresUrl:
 
 
 def parse_url(url: str) -> SqliteUrl | PostgresUrl:
-    """What ``url`` means: ``:memory:``, ``sqlite://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``,
-    ``sqlite://path?mode=rwc``, a bare path (with options or without), or ``postgresql://user:password@host:port/database?schema=name``.
+    """What ``url`` means: ``:memory:``, ``sqlite://``, ``sqlite:///app.db`` (in the working folder),
+    ``sqlite:////srv/app.db`` (absolute), ``sqlite://data/app.db`` (relative), a bare path, each with options or without,
+    or ``postgresql://user:password@host:port/database?schema=name``. ``sqlite:///srv/app.db`` is refused: to some it is
+    an absolute path, to others a relative one (docs/decisions/0045).
 
     Raises StoreUnavailable, which says what is wrong and what is accepted.
     """
@@ -103,7 +105,14 @@ def parse_url(url: str) -> SqliteUrl | PostgresUrl:
     if rest != url:  # a bare path is taken as it stands
         path = os.fsdecode(unquote_to_bytes(path.encode("utf-8", "surrogateescape")))  # also where it is not UTF-8
     if path.startswith("/") and found:
-        path = path[1:]  # sqlite:///app.db is relative, sqlite:////app.db absolute, as in SQLAlchemy's URLs
+        path = path[1:]  # sqlite:///app.db is relative, sqlite:////srv/app.db absolute
+        first, folders, _ = path.partition("/")
+        if folders and first not in ("", ".", ".."):
+            plain = url.removeprefix("sqlite:///")
+            raise StoreUnavailable(
+                f"{url!r} can be read in two ways: write sqlite:////{plain} for the file /{path}, or "
+                f"sqlite://{plain} for the file {path} in the working folder"
+            )
     return SqliteUrl(path=path or MEMORY, **_sqlite_options(url, query))
 
 
@@ -156,8 +165,20 @@ def _sqlite_options(url: str, query: str) -> dict[str, Any]:
     return options
 
 
+def _refuse_bare_password(base: str, query: str) -> None:
+    """Raise StoreUnavailable for a password that is not percent-encoded: the client library would take a part of it
+    for the server's name, and show it in its message."""
+    login, at, _ = base.rpartition("@")
+    if (at and any(sign in login for sign in "/@")) or (not at and "@" in query and "=" not in query.partition("@")[0]):
+        raise StoreUnavailable(
+            "the password of a postgresql:// URL must be percent-encoded: write %2F for /, %40 for @, %3F for ?, as "
+            "urllib.parse.quote(password, safe='') does"
+        )
+
+
 def _postgres(rest: str) -> PostgresUrl:
     base, _, query = rest.partition("?")
+    _refuse_bare_password(base, query)
     where = without_password(f"postgresql://{base}")
     options: dict[str, Any] = {}
     passed: list[str] = []

@@ -18,6 +18,12 @@ from cloaca.store.sql.url import PostgresUrl, SqliteUrl, parse_url, with_pool_si
         ("app.db", SqliteUrl(path="app.db")),
         ("/var/lib/app.db", SqliteUrl(path="/var/lib/app.db")),
         ("sqlite:///app.db", SqliteUrl(path="app.db")),
+        ("sqlite:///./app.db", SqliteUrl(path="./app.db")),
+        ("sqlite:///../data/app.db", SqliteUrl(path="../data/app.db")),
+        ("sqlite:///:memory:", SqliteUrl(path=":memory:")),
+        ("sqlite://data/app.db", SqliteUrl(path="data/app.db")),
+        ("sqlite:/srv/app.db", SqliteUrl(path="/srv/app.db")),
+        ("sqlite://///srv/app.db", SqliteUrl(path="//srv/app.db")),
         ("sqlite:////var/lib/app.db", SqliteUrl(path="/var/lib/app.db")),
         ("sqlite://app.db", SqliteUrl(path="app.db")),
         ("sqlite:///a%20b.db", SqliteUrl(path="a b.db")),
@@ -31,6 +37,28 @@ from cloaca.store.sql.url import PostgresUrl, SqliteUrl, parse_url, with_pool_si
 )
 def test_every_usual_spelling_is_understood(url: str, meaning: SqliteUrl) -> None:
     assert parse_url(url) == meaning
+
+
+@pytest.mark.parametrize(
+    ("url", "absolute", "relative"),
+    [
+        ("sqlite:///srv/app.db", "sqlite:////srv/app.db", "sqlite://srv/app.db"),
+        ("sqlite:///srv/app.db?mode=rwc", "sqlite:////srv/app.db?mode=rwc", "sqlite://srv/app.db?mode=rwc"),
+        ("sqlite:///srv%2Fapp.db", "sqlite:////srv%2Fapp.db", "sqlite://srv%2Fapp.db"),
+        ("sqlite:///tmp/", "sqlite:////tmp/", "sqlite://tmp/"),
+    ],
+)
+def test_a_path_with_folders_after_three_slashes_is_refused_with_both_forms_that_are_plain(
+    url: str, absolute: str, relative: str
+) -> None:
+    with pytest.raises(StoreUnavailable) as caught:
+        parse_url(url)
+    assert f"write {absolute} for the file /" in str(caught.value)
+    assert f"or {relative} for the file " in str(caught.value)
+    parsed, other = parse_url(absolute), parse_url(relative)
+    assert isinstance(parsed, SqliteUrl)
+    assert isinstance(other, SqliteUrl)
+    assert parsed.path == f"/{other.path}"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +100,22 @@ def test_no_password_is_ever_shown(url: str) -> None:
     with pytest.raises(StoreUnavailable) as caught:
         parse_url(f"{url}{'&' if '?' in url else '?'}color=red")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:sec/ret@host/db",
+        "postgresql://me:sec@ret@host/db",
+        "postgresql://me:sec?ret@host/db",
+        "postgresql://me:/sec/ret@/db?host=/run",
+    ],
+)
+def test_a_password_that_is_not_encoded_is_refused_before_the_client_library_shows_it(url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="must be percent-encoded: write %2F for /") as caught:
+        parse_url(url)
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
 
 
 def test_a_url_gets_another_schema() -> None:
