@@ -21,12 +21,26 @@ class Registry:
         self.tasks: dict[str, TaskDefinition] = {}
         self.triggers: dict[str, TriggerDefinition] = {}
         self.listeners: list[Callable[[], None]] = []  # told of each trigger that joins
+        self.loose: dict[str, TaskDefinition] | None = None  # tasks outside of every workflow; None: they are an error
         self._strict = strict  # True: two triggers of one name are an error, as in a package
 
     def add_workflow(self, workflow: Workflow) -> None:
         """Register ``workflow`` and its tasks under their names."""
         self.tasks.update(workflow.tasks)
         self.workflows[workflow.name] = workflow
+
+    def add_loose_task(self, task: TaskDefinition) -> bool:
+        """Keep a task that stands outside of every workflow; False if such tasks are an error here.
+
+        Raises DefinitionError for a second one of that id.
+        """
+        if self.loose is None:
+            return False
+        present = self.loose.setdefault(task.id, task)
+        if present.function is not task.function:
+            raise DefinitionError(f"two tasks outside of a workflow have the id {task.id!r}: rename one of them")
+        self.tasks[task.id] = task
+        return True
 
     def add_trigger(self, trigger: TriggerDefinition) -> None:
         """Register ``trigger``. Raises DefinitionError for a second one of that name in a package."""

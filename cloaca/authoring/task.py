@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloaca.authoring.naming import checked_name
 from cloaca.authoring.parameters import parameters_of
+from cloaca.authoring.registry import active_registry
 from cloaca.authoring.retry import RetryPolicy, policy_from_arguments
 from cloaca.authoring.value import Value
 from cloaca.errors import DefinitionError
@@ -120,7 +121,8 @@ def task(
 
     The function stays an ordinary callable. ``id`` defaults to its name; ``dependencies`` takes ids and task functions
     mixed; the ``retry_*`` arguments change the default policy (up to 3 retries); delays are milliseconds.
-    Raises DefinitionError (a ValueError) outside such a block and for anything that could never run.
+    Raises DefinitionError (a ValueError) outside such a block and for anything that could never run. In a package,
+    tasks outside of every block form a workflow that has the package's name.
 
     >>> import cloaca
     >>> with cloaca.WorkflowBuilder("load") as builder:
@@ -157,12 +159,13 @@ def task(
             on_failure=on_failure,
         )
         builder = current_builder()
-        if builder is None:
+        if builder is not None:
+            builder.define(definition)
+        elif not active_registry().add_loose_task(definition):
             raise DefinitionError(
                 f"@task(id={definition.id!r}) stands outside of a workflow: put it inside "
                 "`with cloaca.WorkflowBuilder(name) as builder:`"
             )
-        builder.define(definition)
         try:
             setattr(function, _ATTRIBUTE, definition)
         except AttributeError:  # a bound method or a builtin: other tasks depend on it by its id

@@ -122,13 +122,16 @@ def active_of(package: CloacinaPackage) -> ActivePackage:
 
 
 def chosen_workflow(known: list[str], wanted: str | None, whose: str) -> str:
-    """The workflow that is meant: the one that is named, or the only one."""
+    """The workflow that is meant: the one that is named (``-`` and ``_`` are the same), or the only one."""
     if wanted is None:
         if len(known) == 1:
             return known[0]
         listed = ", ".join(sorted(known)) or "none"
         raise CloacaError(f"{whose} has {len(known)} workflows: say which one to run: {listed}")
     if wanted not in known:
+        alike = [name for name in known if name.replace("-", "_") == wanted.replace("-", "_")]
+        if len(alike) == 1:
+            return alike[0]
         hint = did_you_mean(wanted, known) or f"; it has: {', '.join(sorted(known)) or 'none'}"
         raise CloacaError(f"{whose} has no workflow {wanted!r}{hint}")
     return wanted

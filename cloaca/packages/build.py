@@ -134,6 +134,8 @@ def _imported(files: Mapping[str, bytes], project: Project) -> Inventory:
             target = root / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+        named = {"package": {"name": project.name}}  # as much of the manifest as the import may need
+        (root / MANIFEST_NAME).write_text(json.dumps(named), encoding="utf-8")
         return inspect_package(root, project.entry_module, IMPORT_TIMEOUT)
 
 

@@ -24,6 +24,7 @@ _FRAMES = 30
 def load_package(root: Path, entry_module: str) -> Registry:
     """Import ``entry_module`` from ``root`` (its ``vendor/`` is on the path too) and return what it registered.
 
+    Tasks outside of every workflow form one that is named after the package, as ``manifest.json`` in ``root`` states it.
     For a process that belongs to this package alone: the path and the imported modules stay. Raises LoadError,
     whose ``traceback_text`` shows the package's own frames, if the import raises, calls ``sys.exit`` or finds
     something else than the package under that name.
@@ -38,8 +39,10 @@ def load_package(root: Path, entry_module: str) -> Registry:
     sys.path[:0] = [str(root), str(root / VENDOR)]
     importlib.invalidate_caches()  # the files may be younger than what the finders remember
     with collecting() as registry:
+        registry.loose = {}
         try:
             module = importlib.import_module(entry_module)
+            _gather_loose_tasks(registry, root)
         except KeyboardInterrupt:
             raise
         except SystemExit as error:
@@ -55,6 +58,38 @@ def load_package(root: Path, entry_module: str) -> Registry:
             "pack the module, or name the one that was packed"
         )
     return registry
+
+
+def _gather_loose_tasks(registry: Registry, root: Path) -> None:
+    """Make a workflow, named after the package, of the tasks that no workflow has. Raises DefinitionError."""
+    taken = {task.function for workflow in registry.workflows.values() for task in workflow.tasks.values()}
+    loose = [task for task in (registry.loose or {}).values() if task.function not in taken]
+    if not loose:
+        return
+    from cloaca.authoring.workflow import WorkflowBuilder
+
+    name = _package_name(root)
+    for other in registry.workflows:
+        if other.replace("-", "_") == name.replace("-", "_"):
+            raise DefinitionError(
+                f"task {loose[0].id!r} stands outside of a workflow, and so belongs to the one that is named after the "
+                f"package, but there is a workflow {other!r}: put the task into its `with` block"
+            )
+    builder = WorkflowBuilder(name, package=name)
+    for task in loose:
+        builder.define(task)
+    registry.add_workflow(builder.build())
+
+
+def _package_name(root: Path) -> str:
+    import json  # few packages have such tasks
+
+    try:
+        return str(json.loads((root / MANIFEST_NAME).read_bytes())["package"]["name"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise DefinitionError(
+            f"tasks stand outside of a workflow, and {MANIFEST_NAME} does not say what the package is named: {error}"
+        ) from error
 
 
 def _import_failed(entry_module: str, error: BaseException, root: Path) -> LoadError:

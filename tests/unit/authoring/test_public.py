@@ -130,7 +130,7 @@ def public_things() -> list[tuple[str, Any]]:
     return found
 
 
-INTERNAL = {"TaskHandle.close", "WorkflowBuilder.define"}  # for the engine and for @task
+INTERNAL = {"TaskHandle.close", "TaskHandle.wait_for_run", "WorkflowBuilder.define"}  # for the engine and for @task
 TYPED = (Path(__file__).parents[2] / "typing" / "public_api.py").read_text()
 
 
