@@ -26,7 +26,7 @@ current_handle: ContextVar[TaskHandle | None] = ContextVar("cloaca_handle", defa
 
 
 def _new_account() -> None:
-    global _account  # noqa: PLW0603  # another thread of the parent may have held it when this process was forked
+    global _account  # another thread of the parent may have held it when this process was forked
     _account = threading.Lock()
 
 

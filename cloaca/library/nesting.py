@@ -26,7 +26,7 @@ _waits = threading.BoundedSemaphore(MOST_NESTED)
 
 
 def _forked() -> None:
-    global _waits  # noqa: PLW0603  # the threads that waited stayed in the parent
+    global _waits  # the threads that waited stayed in the parent
     _waits = threading.BoundedSemaphore(MOST_NESTED)
 
 

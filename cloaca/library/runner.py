@@ -218,10 +218,12 @@ class DefaultRunner(ScheduleMethods):
     def execute(self, workflow_name: str, context: Context | dict[str, Any] | None = None) -> WorkflowResult:
         """Run a workflow to its end. A failing task gives a result whose status is "Failed"; it does not raise.
 
-        A task may call it too: it gives its concurrency slot to others while it waits. Whatever is raised is a
-        ValueError: WorkflowNotFound (a KeyError too) for a name that no workflow is registered under, ContextError for a
-        context over the limit, RunnerClosed after ``shutdown()`` and in a forked child, StoreUnavailable where the run cannot be recorded, and
-        RunLost where another process resumed it, because this one was stopped for long. Ctrl-C ends the call at once
+        A task may call it too: it gives its concurrency slot to others while it waits.
+
+        Whatever is raised is a ValueError: WorkflowNotFound (a KeyError too) for a name that no workflow is registered
+        under, ContextError for a context over the limit, RunnerClosed after ``shutdown()`` and in a forked child,
+        StoreUnavailable where the run cannot be recorded, and RunLost where another process resumed it, because this
+        one was stopped for long. A task that took too long meanwhile gets TaskTimeout. Ctrl-C ends the call at once
         and cancels the run.
 
         >>> import cloaca

@@ -60,7 +60,7 @@ class ScheduleMethods(ABC):
         return self._ask(self._cron.listed(bool(enabled_only), limit, offset))
 
     def get_cron_schedule(self, schedule_id: str) -> dict[str, Any]:
-        """One schedule. Raises ScheduleNotFound (a ValueError and a KeyError), and DefinitionError for what is not an id.
+        """One schedule. Raises ScheduleNotFound (a ValueError and a KeyError), DefinitionError for what is not an id.
 
         >>> import cloaca
         >>> with cloaca.WorkflowBuilder("nightly"):

@@ -34,7 +34,7 @@ class TenantConfig:
 
 @dataclass(frozen=True)
 class TenantCredentials:
-    """What a tenant logs in with: ``DefaultRunner.with_schema(credentials.connection_string, credentials.schema_name)``.
+    """What a tenant logs in with; ``DefaultRunner.with_schema`` takes its connection string and its schema name.
 
     >>> TenantCredentials("acme_user", "secret", "acme", "postgresql://acme_user:secret@db/workflows")
     TenantCredentials(username='acme_user', schema_name='acme', connection_string='postgresql://acme_user:***@db/workflows')
@@ -117,9 +117,9 @@ class DatabaseAdmin:
             TenantError (a RuntimeError): "Failed to remove tenant", and why. A schema or role that ``create_tenant``
                 did not make is never removed.
 
-        >>> DatabaseAdmin("postgresql://localhost/workflows").remove_tenant("pg_catalog", "acme")
+        >>> DatabaseAdmin("postgresql://localhost/workflows").remove_tenant("public", "acme")
         Traceback (most recent call last):
-        cloaca.errors.TenantError: Failed to remove tenant: the schema 'pg_catalog' is PostgreSQL's own: choose another name
+        cloaca.errors.TenantError: Failed to remove tenant: the schema 'public' is PostgreSQL's own: choose another name
         """
         from cloaca.store.sql import postgres_tenants
 

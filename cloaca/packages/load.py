@@ -24,7 +24,7 @@ _FRAMES = 30
 def load_package(root: Path, entry_module: str) -> Registry:
     """Import ``entry_module`` from ``root`` (its ``vendor/`` is on the path too) and return what it registered.
 
-    Tasks outside of every workflow form one that is named after the package, as ``manifest.json`` in ``root`` states it.
+    Tasks outside of every workflow form one that is named after the package, as ``manifest.json`` in ``root`` has it.
     For a process that belongs to this package alone: the path and the imported modules stay. Raises LoadError,
     whose ``traceback_text`` shows the package's own frames, if the import raises, calls ``sys.exit`` or finds
     something else than the package under that name.

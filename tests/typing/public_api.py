@@ -113,6 +113,13 @@ def schedules(url: str) -> None:
     assert_type(runner.shutdown(), None)
 
 
+def tenants(url: str) -> None:
+    admin = cloaca.DatabaseAdmin(url)
+    credentials: cloaca.TenantCredentials = admin.create_tenant(cloaca.TenantConfig("schema", "user", None))
+    assert_type(credentials.connection_string, str)
+    assert_type(admin.remove_tenant("schema", "user"), None)
+
+
 def mistakes(runner: cloaca.DefaultRunner) -> None:
     """Each is an error to the checker; a needless ``ignore`` would be one too."""
     runner.execute(5)  # type: ignore[arg-type]  # a name is a text

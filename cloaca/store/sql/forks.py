@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import Protocol
 
 LONGEST_WAIT = 5.0  # seconds that a fork waits for a write to end, or a checkpoint
@@ -44,12 +45,12 @@ def inherit(device: int, inode: int) -> None:
     _inherited.add((device, inode))
 
 
-def is_inherited(path: str | os.PathLike[str]) -> bool:
+def is_inherited(path: Path) -> bool:
     """Whether this process must not open the file at ``path``, since it has connections of its parent to it."""
     if not _inherited:
         return False
     try:
-        found = os.stat(path)
+        found = path.stat()
     except OSError:
         return False
     return (found.st_dev, found.st_ino) in _inherited
@@ -72,7 +73,7 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _forking  # noqa: PLW0603
+    global _forking
     orphans, _suspended[:] = list(_suspended), []
     for database in orphans:
         database.orphan()

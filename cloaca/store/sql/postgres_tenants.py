@@ -5,6 +5,7 @@ A role and a schema that were not made here are never changed: each bears a mark
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -26,7 +27,9 @@ def database_of(url: PostgresUrl) -> str:
     try:
         return str(conninfo.conninfo_to_dict(url.conninfo).get("dbname") or "")
     except psycopg.ProgrammingError as error:
-        raise TenantError(f"{url.where}: {' '.join(str(error).split())}: write postgresql://user@host/database") from None
+        raise TenantError(
+            f"{url.where}: {' '.join(str(error).split())}: write postgresql://user@host/database"
+        ) from None
 
 
 def connection_string(url: PostgresUrl, role: str, password: str) -> str:
@@ -54,18 +57,32 @@ def create(url: PostgresUrl, schema: str, role: str, password: str) -> None:
                 raise TenantError(f"the schema {schema!r} is what is left of a tenant: remove that tenant first")
             verb = "ALTER" if there else "CREATE"
             verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-            _do(connection, f"{verb} ROLE {{role}} LOGIN PASSWORD {{verifier}}", role=role, verifier=sql.Literal(verifier))
-            _do(connection, "COMMENT ON ROLE {role} IS {mark}", role=role, mark=sql.Literal(_mark_of_role(connection, schema)))
+            _do(
+                connection,
+                f"{verb} ROLE {{role}} LOGIN PASSWORD {{verifier}}",
+                role=role,
+                verifier=sql.Literal(verifier),
+            )
+            _do(
+                connection,
+                "COMMENT ON ROLE {role} IS {mark}",
+                role=role,
+                mark=sql.Literal(_mark_of_role(connection, schema)),
+            )
             if owner is None:
                 with _as_member(connection, role):
                     _do(connection, "CREATE SCHEMA {schema} AUTHORIZATION {role}", schema=schema, role=role)
-                    _do(connection, "COMMENT ON SCHEMA {schema} IS {mark}", schema=schema, mark=sql.Literal(_mark(role)))
+                    _do(
+                        connection, "COMMENT ON SCHEMA {schema} IS {mark}", schema=schema, mark=sql.Literal(_mark(role))
+                    )
             database = connection.info.dbname
             _do(connection, "GRANT CONNECT ON DATABASE {database} TO {role}", database=database, role=role)
             _do(
                 connection,
                 "ALTER ROLE {role} IN DATABASE {database} SET search_path = {schema}",
-                **{"role": role, "database": database, "schema": schema},
+                role=role,
+                database=database,
+                schema=schema,
             )
             _keep_apart(connection, schema, role)
     except psycopg.Error as error:
@@ -176,7 +193,9 @@ class _tolerant:  # noqa: N801  # read as `with _tolerant(connection):`
     def __enter__(self) -> None:
         self._savepoint.__enter__()
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
         self._savepoint.__exit__(kind, error, traceback)
         return isinstance(error, psycopg.errors.InsufficientPrivilege)
 
@@ -194,7 +213,7 @@ class _as_member:  # noqa: N801  # read as `with _as_member(connection, role):`
         if self._needed:
             _do(self._connection, "GRANT {role} TO CURRENT_USER", role=self._role)
 
-    def __exit__(self, kind: Any, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._needed and kind is None:  # else the transaction is rolled back
             _do(self._connection, "REVOKE {role} FROM CURRENT_USER", role=self._role)
 
@@ -202,4 +221,4 @@ class _as_member:  # noqa: N801  # read as `with _as_member(connection, role):`
 def _do(connection: Psycopg, statement: str, **parts: Any) -> None:
     """Run a statement that takes no parameters: a part that is a string is quoted as an identifier."""
     composed = {key: part if isinstance(part, sql.Composable) else sql.Identifier(part) for key, part in parts.items()}
-    connection.execute(sql.SQL(statement).format(**composed))  # type: ignore[arg-type]  # it wants a literal string
+    connection.execute(sql.SQL(statement).format(**composed))

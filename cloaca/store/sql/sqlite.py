@@ -54,13 +54,13 @@ class SqliteDatabase:
         self._lost = False  # the connections could not be opened again after a fork
         self._held: list[threading.Lock] = []  # while this process forks
         self._pid = os.getpid()
+        if self._path is not None and is_inherited(self._path):
+            raise StoreUnavailable(_INHERITED.format(path=self._path))
         self._closing = threading.Lock()
         self._closed = False
         file = FileLock(None if self._path is None or url.mode == "ro" else f"{self._path}.lock")
         opened: list[sqlite3.Connection] = []
         try:
-            if self._path is not None and is_inherited(self._path):
-                raise StoreUnavailable(_INHERITED.format(path=self._path))
             opened.append(writing := _connect(url, self._path, WritingConnection))
             # several processes that make one file at once take turns; where it takes too long, SQLite's wait decides
             turn = file.wait(url.busy_timeout)
@@ -156,7 +156,7 @@ class SqliteDatabase:
     # --- forks
 
     def suspend(self) -> None:
-        """As in ``Forkable``. Where a call takes too long it leaves all as it is: then the child cannot use the file."""
+        """As in ``Forkable``. If a write does not end in time, all stays as it is, and the child refuses the file."""
         locks = [self._closing, self._transactions.lock, self._read_lock, self._feed.lock]
         if self._checkpoints is not None:
             locks.append(self._checkpoints.lock)

@@ -55,7 +55,9 @@ class Transactions:
         explain: Callable[[Exception], StoreUnavailable],
     ) -> None:
         self.lock = threading.Lock()  # held by whoever uses the connection
-        self.connection = connection  # used with ``lock`` held; its own busy timeout is short: it may be used in an event loop
+        self.connection = (
+            connection  # used with ``lock`` held; its own busy timeout is short: it may be used in an event loop
+        )
         self._file = file
         self._patience = patience  # seconds until a write that gets no turn fails
         self._committed = committed

@@ -84,9 +84,10 @@ class PostgresUrl:
 
 def parse_url(url: str) -> SqliteUrl | PostgresUrl:
     """What ``url`` means: ``:memory:``, ``sqlite://``, ``sqlite:///app.db`` (in the working folder),
-    ``sqlite:////srv/app.db`` (absolute), ``sqlite://data/app.db`` (relative), a bare path, each with options or without,
-    or ``postgresql://user:password@host:port/database?schema=name``. ``sqlite:///srv/app.db`` is refused: to some it is
-    an absolute path, to others a relative one (docs/decisions/0045).
+    ``sqlite:////srv/app.db`` (absolute), ``sqlite://data/app.db`` (relative), a bare path, each also with options, or
+    ``postgresql://user:password@host:port/database?schema=name``.
+
+    ``sqlite:///srv/app.db`` is refused: to some it is an absolute path, to others a relative one (docs/decisions/0045).
 
     Raises StoreUnavailable, which says what is wrong and what is accepted.
     """

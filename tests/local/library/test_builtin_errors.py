@@ -28,9 +28,7 @@ OF_A_RUNNER = {
     "execute what is not a name": Case(lambda r: r.execute(None), ValueError, "no workflow is registered as None"),
     "execute with what is not a context": Case(lambda r: r.execute("w", "text"), ValueError, "made from a dict"),
     "execute with too much": Case(lambda r: r.execute("w", {"x": "y" * 300_000}), ValueError, "over the limit"),
-    "get an unknown schedule": Case(
-        lambda r: r.get_cron_schedule(UNKNOWN), ValueError, "Failed to get cron schedule"
-    ),
+    "get an unknown schedule": Case(lambda r: r.get_cron_schedule(UNKNOWN), ValueError, "Failed to get cron schedule"),
     "update an unknown schedule": Case(
         lambda r: r.update_cron_schedule(UNKNOWN, "0 1 * * *", "UTC"), ValueError, "Failed to update cron schedule"
     ),
@@ -64,9 +62,7 @@ OF_A_RUNNER = {
     "a zone out of the folder": Case(
         lambda r: r.register_cron_workflow("w", "0 1 * * *", "../../etc/passwd"), ValueError, "passwd"
     ),
-    "an expression that is not a string": Case(
-        lambda r: r.register_cron_workflow("w", 5, "UTC"), ValueError, "5"
-    ),
+    "an expression that is not a string": Case(lambda r: r.register_cron_workflow("w", 5, "UTC"), ValueError, "5"),
     "a schedule without a workflow": Case(lambda r: r.register_cron_workflow("", "0 1 * * *", "UTC"), ValueError, "''"),
     "a bad expression for an update": Case(
         lambda r: r.update_cron_schedule(r.register_cron_workflow("w", "0 1 * * *", "UTC"), "bad", None),
@@ -80,9 +76,7 @@ OF_A_RUNNER = {
     "a negative limit": Case(lambda r: r.list_cron_schedules(None, -1), ValueError, "limit is -1"),
     "a limit that is not a number": Case(lambda r: r.list_trigger_schedules(None, "x"), ValueError, "limit is 'x'"),
     "switch an unknown trigger": Case(lambda r: r.set_trigger_enabled("nobody", True), ValueError, "'nobody'"),
-    "use after shutdown": Case(
-        lambda r: (r.shutdown(), r.execute("w")), ValueError, "the runner was shut down"
-    ),
+    "use after shutdown": Case(lambda r: (r.shutdown(), r.execute("w")), ValueError, "the runner was shut down"),
     "list after shutdown": Case(
         lambda r: (r.shutdown(), r.list_cron_schedules()), ValueError, "the runner was shut down"
     ),
@@ -157,7 +151,9 @@ def _cycle() -> None:
 
 
 OF_DEFINITIONS = {
-    "a value that is not JSON": Case(lambda: Context({"key": object()}), ValueError, "'key' is of type builtins.object"),
+    "a value that is not JSON": Case(
+        lambda: Context({"key": object()}), ValueError, "'key' is of type builtins.object"
+    ),
     "set to what is not JSON": Case(lambda: Context().set("key", {1}), ValueError, "'key' is of type builtins.set"),
     "a key that exists": Case(lambda: Context({"a": 1}).insert("a", 2), ValueError, "'a' already exists"),
     "update of a missing key": Case(lambda: Context().update("a", 2), KeyError, "no key 'a'"),

@@ -1,4 +1,4 @@
-"""Runners and forked processes (gunicorn --preload, Celery, multiprocessing): the child says so at once, nobody is harmed."""
+"""Runners and forked processes (gunicorn --preload, Celery, multiprocessing): nothing hangs, nobody is harmed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_in_a_forked_child_every_call_of_a_runner_says_that_it_belongs_to_the_pa
 
     def child() -> None:
         for call in calls:
-            with pytest.raises(RunnerClosed, match=f"belongs to process {parent}.*Make a DefaultRunner in this process"):
+            with pytest.raises(
+                RunnerClosed, match=f"belongs to process {parent}.*Make a DefaultRunner in this process"
+            ):
                 call()
         cloaca.trigger(workflow="w", name="new", poll_interval="1h")(cloaca.TriggerResult.skip)
         runner.shutdown()

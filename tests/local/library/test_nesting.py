@@ -14,7 +14,8 @@ import pytest
 import cloaca
 from cloaca.engine.handle import TaskHandle, current_handle
 from cloaca.errors import CloacaError, TaskTimeout
-from cloaca.library import nesting, runner as runner_module
+from cloaca.library import nesting
+from cloaca.library import runner as runner_module
 
 DEPTH = 60  # more than the slots, and than asyncio's own executor has threads
 

@@ -53,9 +53,10 @@ def asked(credentials: cloaca.TenantCredentials, statement: str) -> list[tuple[o
 
 
 def refused(credentials: cloaca.TenantCredentials, statement: str) -> str:
-    with psycopg.connect(credentials.connection_string, autocommit=True) as connection, pytest.raises(
-        psycopg.Error
-    ) as caught:
+    with (
+        psycopg.connect(credentials.connection_string, autocommit=True) as connection,
+        pytest.raises(psycopg.Error) as caught,
+    ):
         connection.execute(statement)
     return str(caught.value.sqlstate)
 
@@ -107,9 +108,7 @@ def test_a_tenant_works_in_its_schema_and_reaches_nothing_of_another(admin: cloa
         assert queries == [("<insufficient privilege>",)]
 
 
-def test_a_password_is_generated_and_shown_nowhere(
-    admin: cloaca.DatabaseAdmin, server: postgres_server.Server
-) -> None:
+def test_a_password_is_generated_and_shown_nowhere(admin: cloaca.DatabaseAdmin, server: postgres_server.Server) -> None:
     given = cloaca.TenantConfig("one", "one_user", "given-secret-1")
     first = admin.create_tenant(given)
     second = admin.create_tenant(cloaca.TenantConfig(schema_name="two", username="two_user"))
@@ -169,9 +168,10 @@ def test_an_administrator_needs_no_superuser(admin: cloaca.DatabaseAdmin, server
     deputy = cloaca.DatabaseAdmin(f"postgresql://deputy:deputy@/{DATABASE}?host={server.folder}")
     credentials = deputy.create_tenant(cloaca.TenantConfig("one", "one_user"))
     works(credentials)
-    with psycopg.connect(
-        f"postgresql://deputy:deputy@/{DATABASE}?host={server.folder}", autocommit=True
-    ) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with (
+        psycopg.connect(f"postgresql://deputy:deputy@/{DATABASE}?host={server.folder}", autocommit=True) as connection,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
         connection.execute("SELECT * FROM one.objects")
     deputy.remove_tenant("one", "one_user")
 
@@ -184,7 +184,11 @@ def test_an_administrator_needs_no_superuser(admin: cloaca.DatabaseAdmin, server
             cloaca.TenantConfig("one", "one_user"),
             "the role 'one_user' exists, and was not made for the schema 'one'",
         ),
-        ("CREATE SCHEMA one", cloaca.TenantConfig("one", "one_user"), "the schema 'one' exists, and belongs to 'tester'"),
+        (
+            "CREATE SCHEMA one",
+            cloaca.TenantConfig("one", "one_user"),
+            "the schema 'one' exists, and belongs to 'tester'",
+        ),
         ("", cloaca.TenantConfig("one", "tester"), "the role 'tester' exists"),
         ("", cloaca.TenantConfig("public", "one_user"), "'public' is PostgreSQL's own"),
         ("", cloaca.TenantConfig("pg_one", "one_user"), "'pg_one' is PostgreSQL's own"),
@@ -204,11 +208,11 @@ def test_what_is_not_a_tenants_is_left_alone(
         if prepare:
             connection.execute(prepare)
         try:
-            with pytest.raises(RuntimeError, match="^Failed to create tenant: ") as caught:
+            with pytest.raises(RuntimeError, match=r"^Failed to create tenant: ") as caught:
                 admin.create_tenant(config)
             assert words in str(caught.value)
             if not config.password:
-                with pytest.raises(RuntimeError, match="^Failed to remove tenant: "):
+                with pytest.raises(RuntimeError, match=r"^Failed to remove tenant: "):
                     admin.remove_tenant(config.schema_name, config.username)
         finally:
             connection.execute("DROP SCHEMA IF EXISTS one")

@@ -87,7 +87,7 @@ def test_what_cannot_be_such_a_workflow_is_refused_by_the_packer(tmp_path: Path,
 
 def test_without_a_manifest_the_name_is_unknown(tmp_path: Path) -> None:
     (tmp_path / "bare_ones.py").write_text(LOOSE)
-    with pytest.raises(LoadError, match="manifest.json does not say what the package is named"):
+    with pytest.raises(LoadError, match=r"manifest\.json does not say what the package is named"):
         inspect_package(tmp_path, "bare_ones")
     (tmp_path / "manifest.json").write_text(json.dumps({"package": {"name": "bare"}}))
     assert inspect_package(tmp_path, "bare_ones").task_ids_by_workflow() == {"bare": ("validate", "load")}
