@@ -1,7 +1,8 @@
 """The exception tree: one root, and a class only where somebody catches it.
 
 Where the authoring API promises a built-in exception, ours inherits from it as well, so that programs which catch
-``ValueError`` or ``KeyError`` go on working. Whatever a call of a runner raises is a ``ValueError``.
+``ValueError`` or ``KeyError`` go on working. What a runner raises about its arguments, its database or its state is a
+``ValueError``.
 """
 
 from __future__ import annotations

@@ -42,8 +42,12 @@ class Crew:
         self._looked_out = False  # a thread is on the lookout
         self._closed = False
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Do ``job`` in a thread. Raises RuntimeError after ``shutdown``, or where not one thread can be started."""
+    def submit(self, job: Callable[[], None], *, awaited: bool = False) -> None:
+        """Do ``job`` in a thread. Raises RuntimeError after ``shutdown``, or where not one thread can be started.
+
+        ``awaited``: user code in one of these threads will wait for the job, so none may wait for that thread to come
+        back; raises RuntimeError if the system has no further thread for it.
+        """
         with self._lock:
             if self._closed:
                 raise RuntimeError("these threads were shut down")
@@ -52,7 +56,7 @@ class Crew:
                 try:
                     self._call_in()
                 except RuntimeError:  # the system has no more threads
-                    if not self._threads:
+                    if not self._threads or (awaited and not self._at_work):
                         self._jobs.pop()
                         raise
 
@@ -74,12 +78,18 @@ class Crew:
                 self._at_work += 1
                 self._brief = brief
 
-    def leave(self) -> None:
-        """The calling thread, one of these, waits, and so is away from work."""
+    def leave(self, *, awaited: bool = False) -> None:
+        """The calling thread, one of these, waits, and so is away from work.
+
+        ``awaited``: perhaps for a job that is queued here; raises RuntimeError if no thread is left for it.
+        """
         with self._lock:
             self._at_work -= 1
             if self._jobs and self._at_work < self._busy:
                 self._stand_in()
+                if awaited and not self._at_work:
+                    self._at_work += 1
+                    raise RuntimeError("the system has no more threads")
 
     def back(self) -> None:
         """The calling thread is at work again."""

@@ -65,7 +65,8 @@ class LoopThreads(ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call ``fn`` in a thread. Raises RuntimeError after ``shutdown``."""
         future: Future[T] = Future()
-        self._crew.submit(functools.partial(self._call, future, functools.partial(fn, *args, **kwargs)))
+        call = functools.partial(self._call, future, functools.partial(fn, *args, **kwargs))
+        self._crew.submit(call, awaited=True)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
@@ -74,7 +75,7 @@ class LoopThreads(ThreadPoolExecutor):
 
     def wait(self, wait: Callable[[], None]) -> None:
         """Call ``wait`` in one of these threads, while another one may take its place."""
-        self._crew.leave()
+        self._crew.leave(awaited=True)
         try:
             wait()
         finally:

@@ -276,7 +276,8 @@ class DefaultRunner(ScheduleMethods):
             self._executing.add(waiting)
         try:
             try:
-                self._crew.submit(functools.partial(self._execute, workflow, context, waiting))
+                drive = functools.partial(self._execute, workflow, context, waiting)
+                self._crew.submit(drive, awaited=current_handle.get() is not None)
             except BaseException:
                 self._executing.discard(waiting)
                 raise

@@ -210,6 +210,53 @@ def test_workflows_that_execute_themselves_without_end_get_an_error(monkeypatch:
     assert "does a workflow execute itself without end?" in str(deepest[0])
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_where_the_system_has_no_more_threads_nested_calls_raise_and_do_not_hang(
+    monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    """As at the end of the interpreter since Python 3.12, or at the limit of a container."""
+    start = threading.Thread.start
+    errors: list[str] = []
+
+    def inner() -> str | None:
+        try:
+            return runner.execute("deep").error_message
+        except RuntimeError as error:
+            errors.append(str(error))
+            raise
+
+    with cloaca.WorkflowBuilder("deep"):
+        if asynchronous:
+
+            @cloaca.task(id="step", retry_attempts=0)
+            async def step(context: Any) -> None:
+                context["inner"] = await asyncio.to_thread(inner)
+
+        else:
+
+            @cloaca.task(id="step", retry_attempts=0)
+            def step(context: Any) -> None:
+                context["inner"] = inner()
+
+    with cloaca.DefaultRunner(":memory:") as runner:
+        left = [5]
+
+        def limited(thread: threading.Thread) -> None:
+            if "cloaca" in thread.name:
+                if not left[0]:
+                    raise RuntimeError("can't start new thread")
+                left[0] -= 1
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", limited)
+        runner.execute("deep")  # it would call itself without end
+        monkeypatch.undo()
+
+    assert left == [0]
+    assert all("thread" in error for error in errors)
+    assert asynchronous or len(errors) == 1  # async: asyncio.to_thread itself may be what raises
+
+
 def test_outside_of_tasks_no_task_is_current() -> None:
     child()
     with cloaca.DefaultRunner(":memory:") as runner:
