@@ -37,7 +37,8 @@ _inherited: set[tuple[int, int]] = set()
 
 def watch(database: Forkable) -> None:
     """Suspend ``database`` for each fork, as long as it lives."""
-    _open.add(database)
+    with _forking:
+        _open.add(database)
 
 
 def inherit(device: int, inode: int) -> None:

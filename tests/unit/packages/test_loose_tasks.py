@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import cloaca
+from cloaca.cli.submit import chosen_workflow
 from cloaca.errors import DefinitionError, LoadError
 from cloaca.packages.agreement import check_registered
 from cloaca.packages.archive import read_archive, unpack
@@ -96,3 +97,8 @@ def test_without_a_manifest_the_name_is_unknown(tmp_path: Path) -> None:
 def test_in_a_program_they_stay_an_error() -> None:
     with pytest.raises(DefinitionError, match="outside of a workflow: put it inside"):
         cloaca.task()(print)
+
+
+@pytest.mark.parametrize("wanted", ["data-ingest", "data_ingest", None])
+def test_on_the_command_line_both_spellings_name_the_workflow(wanted: str | None) -> None:
+    assert chosen_workflow(["data-ingest"], wanted, "package 'data-ingest'") == "data-ingest"
