@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from cloaca.engine.config import DefaultRunnerConfig
     from cloaca.engine.handle import TaskHandle
-    from cloaca.library.runner import DefaultRunner, WorkflowResult
+    from cloaca.library.result import WorkflowResult
+    from cloaca.library.runner import DefaultRunner
     from cloaca.library.tenants import DatabaseAdmin, TenantConfig, TenantCredentials
 
 __version__ = "0.1.0"
@@ -34,7 +35,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "DefaultRunner": "cloaca.library.runner",
     "DefaultRunnerConfig": "cloaca.engine.config",
-    "WorkflowResult": "cloaca.library.runner",
+    "WorkflowResult": "cloaca.library.result",
     "DatabaseAdmin": "cloaca.library.tenants",
     "TenantConfig": "cloaca.library.tenants",
     "TenantCredentials": "cloaca.library.tenants",

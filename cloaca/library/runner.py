@@ -10,8 +10,8 @@ import os
 import threading
 import weakref
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from dataclasses import replace
+from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -40,9 +40,10 @@ from cloaca.library.journal import NewRunJournal
 from cloaca.library.nesting import LoopThreads, wait_nested
 from cloaca.library.presence import BEAT, Presence
 from cloaca.library.recovery import recover
+from cloaca.library.result import WorkflowResult
 from cloaca.library.schedules import ScheduleMethods
 from cloaca.library.triggers import TriggerSchedules
-from cloaca.library.waiting import Waiting
+from cloaca.library.waiting import Waiting, warn_if_starving
 from cloaca.resources.meta import ObjectMeta
 from cloaca.resources.names import manual_run_name, run_labels
 from cloaca.resources.phases import RunPhase
@@ -56,45 +57,6 @@ T = TypeVar("T")
 log = logging.getLogger("cloaca.library")
 
 _PATIENCE = 1.0  # seconds
-_STARVED = 10.0  # seconds without a slot after which a thread of nobody's says what may be wrong
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkflowResult:
-    """How an execution ended.
-
-    >>> import cloaca
-    >>> with cloaca.WorkflowBuilder("fails"):
-    ...     @cloaca.task(retry_attempts=0)
-    ...     def load(context):
-    ...         raise OSError("disk full")
-    >>> with DefaultRunner(":memory:") as runner:
-    ...     result = runner.execute("fails")
-    >>> result.status, result.error_message
-    ('Failed', "task 'load' failed: OSError: disk full")
-    """
-
-    status: str  # "Completed" or "Failed"
-    final_context: Context
-    start_time: datetime
-    end_time: datetime
-    error_message: str | None  # None: it completed
-    workflow_name: str
-    execution_id: str
-
-    @property
-    def duration(self) -> timedelta:
-        """From start to end.
-
-        >>> import cloaca
-        >>> with cloaca.WorkflowBuilder("greet"):
-        ...     hello = cloaca.task(id="hello")(lambda context: context.set("said", "hello"))
-        >>> with DefaultRunner(":memory:") as runner:
-        ...     result = runner.execute("greet")
-        >>> result.duration == result.end_time - result.start_time
-        True
-        """
-        return self.end_time - self.start_time
 
 
 class DefaultRunner(ScheduleMethods):
@@ -282,22 +244,11 @@ class DefaultRunner(ScheduleMethods):
                 self._executing.discard(waiting)
                 raise
             if threading.current_thread() is not threading.main_thread() and current_handle.get() is None:
-                self._wait_in_thread(workflow, waiting)
+                warn_if_starving(waiting, workflow.name, self._config.max_concurrent_tasks)
             waiting.wait()
         except BaseException:  # whatever a signal raised here while the run goes on
             waiting.stop.request(StopReason.CANCELLED)
             raise
-
-    def _wait_in_thread(self, workflow: Workflow, waiting: Waiting) -> None:
-        """Wait for a while in a thread that may be one that a task started, and say so if the run gets no slot."""
-        if waiting.wait(_STARVED) or not waiting.starves:
-            return
-        log.warning(
-            "workflow %r: tasks have waited %g s for one of %d slots (max_concurrent_tasks). If a task started the "
-            "thread that calls execute and waits for it, start it with contextvars.copy_context().run: only so does "
-            "the task give its slot to the run",
-            *(workflow.name, _STARVED, self._config.max_concurrent_tasks),
-        )
 
     def _execute(self, workflow: Workflow, context: dict[str, Any], waiting: Waiting) -> None:
         """In a thread of the crew: make the run that another thread waits for, and drive it."""

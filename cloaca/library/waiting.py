@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from cloaca.engine.execute import Execution, Stop
 from cloaca.engine.record import Record
 from cloaca.library.journal import NewRunJournal
+
+log = logging.getLogger("cloaca.library")
+
+_STARVED = 10.0  # seconds without a slot after which a thread that belongs to no task says what may be wrong
 
 
 class Waiting:
@@ -45,3 +50,15 @@ class Waiting:
             raise self.error or RuntimeError("the run is not over")
         execution, journal = self._run
         return execution.result(), journal.uid
+
+
+def warn_if_starving(waiting: Waiting, workflow: str, slots: int) -> None:
+    """Wait for a while, in a thread that a task may have started, and warn if the run gets no slot meanwhile."""
+    if waiting.wait(_STARVED) or not waiting.starves:
+        return
+    log.warning(
+        "workflow %r: tasks have waited %g s for one of %d slots (max_concurrent_tasks). If a task started the thread "
+        "that calls execute and waits for it, start it with contextvars.copy_context().run: only so does the task give "
+        "its slot to the run",
+        *(workflow, _STARVED, slots),
+    )

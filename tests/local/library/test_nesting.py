@@ -14,8 +14,7 @@ import pytest
 import cloaca
 from cloaca.engine.handle import TaskHandle, current_handle
 from cloaca.errors import CloacaError, TaskTimeout
-from cloaca.library import nesting
-from cloaca.library import runner as runner_module
+from cloaca.library import nesting, waiting
 
 DEPTH = 60  # more than the slots, and than asyncio's own executor has threads
 
@@ -138,7 +137,7 @@ def test_threads_of_a_task_that_carry_its_context_give_its_slot_away(url: str) -
 def test_a_thread_that_waits_long_for_a_slot_says_what_may_be_wrong(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner_module, "_STARVED", 0.05)
+    monkeypatch.setattr(waiting, "_STARVED", 0.05)
     child()
     said = threading.Event()
 
