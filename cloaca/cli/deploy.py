@@ -19,6 +19,7 @@ from cloaca.cli.source import SUFFIX, archive_bytes
 from cloaca.cli.terminal import remark, say
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, PackageError
 from cloaca.packages.archive import Archive, Limits, read_archive
+from cloaca.packages.files import read_file
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageSpec, Ref
 from cloaca.resources.conditions import STALLED, find, is_true
 from cloaca.resources.names import CLUSTER_PACKAGE_LIMIT, FOLDER, FOLDER_LABEL, object_name
@@ -127,7 +128,7 @@ async def _refuse_a_package_by_hand(name: str, store: Store) -> None:
 def _package_of(path: Path) -> str | None:
     """The package that the archive at ``path`` is of; None: it cannot be read."""
     try:
-        return object_name(read_archive(path.read_bytes()).manifest.name)
+        return object_name(read_archive(read_file(path, Limits().packed_bytes)).manifest.name)
     except (OSError, PackageError):
         return None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cloaca.errors import SourceError
+from cloaca.packages.files import in_own_thread, read_file
 from cloaca.packages.http import Credentials, download
 
 
@@ -24,7 +26,7 @@ async def fetch(url: str, *, limit: int, files: bool, credentials: Credentials |
     if parts.scheme == "file" and files:
         if parts.netloc not in ("", "localhost"):
             raise UnsupportedSource(f"{url}: a file URL names a file of this machine: file:///path/to/it")
-        return await asyncio.to_thread(_read, Path(url2pathname(parts.path)), limit)
+        return await in_own_thread(partial(_read, Path(url2pathname(parts.path)), limit))
     if parts.scheme == "file":
         raise UnsupportedSource(f"{url}: files are read by the local daemon only; use a ConfigMap or http(s)")
     if parts.scheme in ("http", "https"):
@@ -34,8 +36,7 @@ async def fetch(url: str, *, limit: int, files: bool, credentials: Credentials |
 
 def _read(path: Path, limit: int) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = read_file(path, limit)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(data) > limit:

@@ -80,6 +80,10 @@ class PackageReason:
     FETCHING = Reason("Fetching", "The archive is being pulled from its source.")
     FETCHED = Reason("Fetched", "The archive was pulled and is kept in the store under its digest.")
     FETCH_FAILED = Reason("FetchFailed", "The source did not give the archive; it is tried again, less and less often.")
+    SOURCE_UNAVAILABLE = Reason(
+        "SourceUnavailable",
+        "The file in a watched folder, or the folder, is away or cannot be read; what is active goes on working.",
+    )
     SOURCE_UNSUPPORTED = Reason("SourceUnsupported", "This operator cannot pull from such a source; edit spec.source.")
     SUSPENDED = Reason(
         "Suspended", "spec.suspend is true: nothing is pulled, nothing is polled; Ready keeps its status."
@@ -166,9 +170,10 @@ POD_TROUBLE = tuple(value for value in vars(PodReason).values() if isinstance(va
 OF_PODS = tuple(reason for reason in POD_TROUBLE if reason not in (PodReason.POLLER_FAILED, _R.DEADLINE_EXCEEDED))
 
 READY_OF_PACKAGE = (
-    _P.READY, _P.CANDIDATE_REFUSED, _P.PROGRESSING, _P.SUSPENDED, _P.FETCH_FAILED, _P.SOURCE_UNSUPPORTED,
-    _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID, _P.MANIFEST_INVALID,
-    _P.NAMES_DISAGREE, _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED, _P.POLLER_FAILED, *OF_PODS,
+    _P.READY, _P.CANDIDATE_REFUSED, _P.PROGRESSING, _P.SUSPENDED, _P.FETCH_FAILED, _P.SOURCE_UNAVAILABLE,
+    _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID,
+    _P.MANIFEST_INVALID, _P.NAMES_DISAGREE, _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED,
+    _P.POLLER_FAILED, *OF_PODS,
 )  # fmt: skip
 
 RECONCILING = "Reconciling"
@@ -194,7 +199,14 @@ class PackageCondition:
     FETCHED = ConditionType(
         "Fetched",
         "The archive of the spec was pulled.",
-        (_P.FETCHED, _P.FETCHING, _P.FETCH_FAILED, _P.SOURCE_UNSUPPORTED, _P.SUSPENDED),
+        (
+            _P.FETCHED,
+            _P.FETCHING,
+            _P.FETCH_FAILED,
+            _P.SOURCE_UNAVAILABLE,
+            _P.SOURCE_UNSUPPORTED,
+            _P.SUSPENDED,
+        ),
     )
     VERIFIED = ConditionType(
         "Verified",

@@ -42,6 +42,8 @@ CLUSTER_PACKAGE_LIMIT = 39
 FOLDER_LABEL = "cloacina.io/managed-by"
 """On a CloacinaPackage: that a folder declares it, and no person."""
 FOLDER = "folder"
+FILES_ANNOTATION = "cloacina.io/files"
+"""On a CloacinaPackage that a folder declares: its archives there, so that they are known when they cannot be read."""
 
 TRIGGER_UID_LABEL = "cloacina.io/trigger-uid"
 """On ledgers: the uid of the trigger whose keys they hold."""

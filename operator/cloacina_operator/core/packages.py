@@ -104,6 +104,7 @@ class ObservedPackage:
     polled: frozenset[str]  # trigger names (as in decorators) of this package that have a Trigger object
     poller: PollerState | None  # None: there is none
     inspection: Hindrance | None = None  # None: nothing keeps an inspection that is under way from its end
+    source_trouble: str | None = None  # why the file that declares it, or its folder, cannot be used; None: it can
     now: datetime
 
 
@@ -129,6 +130,7 @@ class _Steps:
         self._changes: dict[str, Any] = {}
         self._actions: list[Action] = []
         self._requeue: timedelta | None = None
+        self._unavailable = False  # the file that declares the package, or its folder, is
 
     def plan(self) -> PackagePlan:
         changes = {
@@ -162,7 +164,11 @@ class _Steps:
     def source(self) -> None:
         """From the source to an accepted archive, as far as it has come."""
         fetch = self._observed.fetch
-        if fetch is None:
+        trouble = self._observed.source_trouble
+        active = None if self._active is None else self._active.digest
+        if trouble is not None and active is not None and active == self._observed.package.spec.digest:
+            self._source_unavailable(trouble)
+        elif fetch is None:
             if self._active is None:
                 self._set(PackageCondition.FETCHED, None, PackageReason.FETCHING, "getting the archive")
             self._progress(PackageReason.FETCHING, "getting the archive")
@@ -172,6 +178,14 @@ class _Steps:
         else:
             self._set(PackageCondition.FETCHED, True, PackageReason.FETCHED, f"digest {fetch.digest}")
             self._verify(fetch.digest)
+
+    def _source_unavailable(self, trouble: str) -> None:
+        """The archive that the spec pins is active and in the store, so nothing is fetched while its file is away."""
+        self._unavailable = True
+        self._set(PackageCondition.FETCHED, False, PackageReason.SOURCE_UNAVAILABLE, trouble)
+        self._settle()
+        going = "" if self._active is None else f"; version {self._active.version} goes on working"
+        self._ready(False, PackageReason.SOURCE_UNAVAILABLE, f"{trouble}{going}", stalled=False)
 
     def _fetch_failed(self, failed: FetchFailed) -> None:
         if failed.reason == PackageReason.DIGEST_MISMATCH:
@@ -290,6 +304,8 @@ class _Steps:
 
     def _settled_ready(self) -> None:
         """Ready, where nothing said otherwise."""
+        if self._unavailable:
+            return
         if self._changes.get("candidate", self._status.candidate) is None and isinstance(self._observed.fetch, Fetched):
             active = self._changes.get("active", self._active)
             said = "" if active is None else f"version {active.version} is active"

@@ -26,7 +26,8 @@ from cloacina_operator.executors.children import Children
 from cloacina_operator.hosts.counted import CountedFile, CountedRuns
 from cloacina_operator.hosts.folder import Folders
 from cloacina_operator.hosts.folder_permissions import refuse_writable_by_others
-from cloacina_operator.hosts.lock import locked
+from cloacina_operator.hosts.guard import Guard, HomeLost
+from cloacina_operator.hosts.lock import HomeLock, locked
 from cloacina_operator.hosts.logs import set_up
 from cloacina_operator.hosts.seat import Seat
 from cloacina_operator.settings import DaemonSettings, read_settings
@@ -61,13 +62,20 @@ class Daemon:
     """Everything that the daemon consists of, wired. Belongs to one event loop."""
 
     def __init__(
-        self, settings: DaemonSettings, store: Store, store_url: str, seat: Seat | None, overrides: dict[str, Any]
+        self,
+        settings: DaemonSettings,
+        store: Store,
+        store_url: str,
+        seat: Seat | None,
+        guard: Guard,
+        overrides: dict[str, Any],
     ) -> None:
         """``seat`` None: the lock of the home is enough."""
         self._settings = settings
         self._overrides = overrides
         self._store = store
         self._seat = seat
+        self._guard = guard
         self._queue = Queue()
         meters = None if settings.metrics_port is None else _meters()
         store_failed = _nobody_counts if meters is None else meters.operator_store_failed
@@ -97,6 +105,9 @@ class Daemon:
             counted = CountedRuns(meters.run_ended, until=before, now=utc_now, keep=keep)
             index = Index(store, counted, counted_until=counted.until)
         self._scrapes = None if meters is None else _scrapes(meters, self._queue, index)
+        self._folders = Folders(
+            store=store, folders=_watched(settings), limits=settings.limits, changed=self._queue.add
+        )
         self._reconciler = Reconciler(
             store=store,
             executor=self._children,
@@ -106,13 +117,9 @@ class Daemon:
             now=utc_now,
             limits=_limits(settings),
             store_failed=store_failed,
+            source_trouble=self._folders.trouble,
         )
-        self._folders = self._watched(settings)
         self._stopping = asyncio.Event()
-
-    def _watched(self, settings: DaemonSettings) -> Folders:
-        folders = (settings.home.packages, *settings.watch_dirs)
-        return Folders(store=self._store, folders=folders, limits=settings.limits)
 
     async def run(self) -> None:
         """Work until a signal says to stop; then let what runs end, up to the limit."""
@@ -124,15 +131,16 @@ class Daemon:
             await _listen(self._scrapes, self._settings.metrics_port)
         await self._children.start()
         reconciling = asyncio.ensure_future(self._reconciler.run())
-        self._following = asyncio.ensure_future(self._folders.run())
+        following = asyncio.ensure_future(self._folders.run())
+        guarding = asyncio.ensure_future(self._guard.keep())
         stopping: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         keeping = asyncio.ensure_future(loop.create_future() if self._seat is None else self._seat.keep())
         log.info("ready: copy .cloacina archives into %s", self._settings.home.packages)
         gc.collect()
         gc.freeze()  # what start-up made stays; the collector need not look at it again
         try:
+            working = (reconciling, following, keeping, guarding)
             while not stopping.done():
-                working = (reconciling, self._following, keeping)
                 await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 for task in working:
                     if task.done() and not task.cancelled():
@@ -141,10 +149,10 @@ class Daemon:
                 "stopping: waiting up to %g s for polls and runs; interrupt again to leave at once",
                 self._settings.drain,
             )
-            self._following.cancel()
+            following.cancel()
             await self._children.drain(self._settings.drain)
         finally:
-            for ending in (reconciling, self._following, keeping, stopping):
+            for ending in (reconciling, following, keeping, guarding, stopping):
                 ending.cancel()
             if self._scrapes is not None:
                 await self._scrapes.close()
@@ -168,18 +176,17 @@ class Daemon:
             log.error("the settings are not reloaded: %s", error)  # noqa: TRY400  # a person's mistake, no traceback
             return
         set_up(settings.log_level, settings.log_format)
-        if settings.watch_dirs != self._settings.watch_dirs:
-            self._following.cancel()
-            self._folders = self._watched(settings)
-            self._following = asyncio.ensure_future(self._folders.run())
-        else:
-            self._folders.rescan()
+        self._folders.watch(_watched(settings))
         self._reconciler.turns.limits = _limits(settings)
         later = [name for name in AT_START if getattr(settings, name) != getattr(self._settings, name)]
         if later:
             log.warning("%s: takes effect when the daemon is started again", ", ".join(later))
         self._settings = settings
         log.info("settings reloaded")
+
+
+def _watched(settings: DaemonSettings) -> tuple[Path, ...]:
+    return (settings.home.packages, *settings.watch_dirs)
 
 
 def _nobody_counts() -> None:
@@ -231,9 +238,6 @@ def prepare(settings: DaemonSettings) -> None:
                 f"the home {home.root} cannot be used: {folder}: {error.strerror or error}; "
                 "make it writable, or use another one with --home"
             ) from error
-    for folder in settings.watch_dirs:
-        if not folder.is_dir():
-            raise CloacaError(f"the folder {folder} is to be watched, but is not there: make it, or leave it out")
 
 
 def _is_utf_8(path: Path) -> bool:
@@ -244,21 +248,25 @@ def _is_utf_8(path: Path) -> bool:
     return True
 
 
-async def serve(settings: DaemonSettings, overrides: dict[str, Any]) -> None:
+async def serve(settings: DaemonSettings, overrides: dict[str, Any], lock: HomeLock) -> None:
     """Run the daemon of a home that is prepared and locked."""
     url = store_url(settings.home, settings.store)
     store = await open_store(url)
+    seat, usable = None, True
     try:
         seat = None if settings.store is None else await Seat.take(store, settings.home.root)
-        try:
-            log.info("the store is %s", without_password(url))
-            remove_stale_folders(settings.home, await store.list_archives())
-            await Daemon(settings, store, url, seat, overrides).run()
-        finally:
-            if seat is not None:
-                await seat.leave()
+        guard = Guard(settings.home.root, url, lock)
+        log.info("the store is %s", without_password(url))
+        remove_stale_folders(settings.home, await store.list_archives())
+        await Daemon(settings, store, url, seat, guard, overrides).run()
+    except HomeLost as lost:
+        usable = not lost.database
+        raise
     finally:
-        await store.close()
+        if seat is not None and usable:
+            await seat.leave()
+        if usable:
+            await store.close()
 
 
 def remove_stale_folders(home: Home, archives: Sequence[str]) -> None:
@@ -296,14 +304,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up(settings.log_level, settings.log_format)
         prepare(settings)
         refuse_writable_by_others(settings, by_option=given.allow_shared_folders)
-        with locked(settings.home.lock):
-            asyncio.run(serve(settings, overrides))
+        with locked(settings.home.lock) as lock:
+            asyncio.run(serve(settings, overrides, lock))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"cloaca daemon: {where}{error.strerror or error}", file=sys.stderr)
         return 1
     except CloacaError as error:
-        print(f"cloaca daemon: {error}", file=sys.stderr)
+        print(f"cloaca daemon: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, HomeLost) and error.database:
+            os._exit(1)  # an ordinary end would close the database: see HomeLost
         return 1
     return 0
 

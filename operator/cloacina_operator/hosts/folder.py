@@ -3,144 +3,188 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from watchfiles import awatch
-
-from cloaca.errors import AlreadyExists, Conflict, NotFound, PackageError, StoreUnavailable
-from cloaca.packages.archive import Limits, read_archive
-from cloaca.resources import CloacinaPackage
-from cloaca.resources.names import FOLDER, FOLDER_LABEL
+from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreError, StoreUnavailable
+from cloaca.packages.archive import Limits
+from cloaca.packages.files import in_own_thread
+from cloaca.resources import CloacinaPackage, Ref
 from cloaca.store import Store
-from cloacina_operator.core.folder import SUFFIX, ArchiveFile, desired, difference
+from cloacina_operator.core.folder import Difference, SeenFolders, difference
+from cloacina_operator.hosts.scan import FolderScan, Look, shown
+from cloacina_operator.hosts.watch import Watcher
 
 log = logging.getLogger("cloacina.folder")
 
-SETTLE = 0.03  # seconds in which a file must not change to count as copied whole
-PATIENCE = 2.0  # seconds after which a file that goes on changing is looked at anyway
-RESCAN = 60.0  # seconds between two looks at everything, for what no event told (a folder on a network, say)
+LOOK = 5.0  # seconds between two looks at the folders, for what the kernel does not tell (a network folder, a mount)
+LOOK_UNWATCHED = 2.0  # the same where it tells nothing
+SOON = 0.1  # seconds to the next look at a file that is being written
+REAPPLY = 60.0  # seconds after which the packages are compared again though nothing changed in the folders
+ANSWER = 5.0  # seconds in which a folder must answer to count as there
+GONE = 1.0  # seconds for which a file must be missing to count as removed
 
 
 class Folders:
     """The watched folders. ``run()`` follows them until cancelled; ``rescan()`` asks for a look now."""
 
-    def __init__(self, *, store: Store, folders: Sequence[Path], limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        folders: Sequence[Path],
+        limits: Limits,
+        changed: Callable[[Ref], None] = lambda _: None,
+    ) -> None:
+        """``changed`` is told of packages of which ``trouble`` says something else than before."""
         self._store = store
-        self._folders = tuple(folders)
         self._limits = limits
-        self._known: dict[Path, tuple[tuple[int, int, int], ArchiveFile]] = {}
+        self._changed = changed
+        self._scans = self._scans_of(folders, ())
+        self._looking: dict[FolderScan, asyncio.Task[Look]] = {}
         self._asked = asyncio.Event()
+        self._watcher = Watcher(self._asked.set)
+        self._missing: dict[str, float] = {}  # URL of a file → since when it is missing
+        self._applied: tuple[SeenFolders, float] | None = None  # None: apply what the next look finds in any case
+        self._troubles: Mapping[Ref, str] = {}
+        self._said: frozenset[str] = frozenset()
 
     def rescan(self) -> None:
-        """Look at everything now."""
+        """Look at everything now, and compare the packages with it."""
         self._asked.set()
+
+    def watch(self, folders: Sequence[Path]) -> None:
+        """Watch these from now on."""
+        self._scans = self._scans_of(folders, self._scans)
+        self.rescan()
+
+    def trouble(self, package: Ref) -> str | None:
+        """Why the file that declares the package, or its folder, cannot be used; None: it can, or none does."""
+        return self._troubles.get(package)
 
     async def run(self) -> None:
         """Follow the folders until cancelled."""
-        watching = asyncio.ensure_future(self._watch())
-        await asyncio.sleep(0)  # the watch stands before the first look, so that no copy falls between the two
         try:
             while True:
-                self._asked.clear()
+                if self._asked.is_set():
+                    self._asked.clear()
+                    self._applied = None
+                looks = await self._look()
+                there = [(scan.path, look.folder.identity) for scan, look in looks if look.folder.identity is not None]
+                pause = LOOK if self._watcher.works or not there else LOOK_UNWATCHED
+                if await self._watcher.follow(there, unwatched=LOOK_UNWATCHED):
+                    pause = 0.0  # what happened between the look and the beginning of the watch
+                if any(look.changing for _, look in looks):
+                    pause = min(pause, SOON)
+                pause = min(pause, await self._apply_if_needed([look for _, look in looks]))
                 try:
-                    await self._apply(await self._look())
-                except (Conflict, StoreUnavailable) as error:
-                    log.warning("the folders are looked at again: %s", error)
-                    await asyncio.sleep(1.0)
+                    await asyncio.wait_for(self._asked.wait(), pause)
+                except asyncio.TimeoutError:
                     continue
-                asked = asyncio.ensure_future(self._asked.wait())
-                await asyncio.wait({asked, watching}, timeout=RESCAN, return_when=asyncio.FIRST_COMPLETED)
-                asked.cancel()
-                if watching.done():
-                    watching.result()
         finally:
-            watching.cancel()
+            for looking in self._looking.values():
+                looking.cancel()
+            await self._watcher.close()
 
-    async def _watch(self) -> None:
-        # awatch watches before it first lets another task run; what happens from then on is kept until it is asked for
-        async for _ in awatch(*self._folders, debounce=200, step=50, recursive=False, stop_event=None):
-            self._asked.set()
+    def _scans_of(self, folders: Sequence[Path], known: Iterable[FolderScan]) -> tuple[FolderScan, ...]:
+        scans = {scan.path: scan for scan in known}
+        return tuple(scans.get(folder) or FolderScan(folder, self._limits) for folder in dict.fromkeys(folders))
 
-    async def _look(self) -> list[ArchiveFile]:
-        files = []
-        for path in sorted(path for folder in self._folders for path in folder.glob(f"*{SUFFIX}")):
-            file = await self._settled(path)
-            if file is not None:
-                files.append(file)
-        self._known = {Path(file.path): self._known[Path(file.path)] for file in files}
-        return files
+    # --- looking
 
-    async def _settled(self, path: Path) -> ArchiveFile | None:
-        """What the file is, once it stopped changing; None: it is gone."""
-        waited = 0.0
-        while True:
-            before = _stat(path)
-            known = self._known.get(path)
-            if before is None:
-                return None
-            if known is not None and known[0] == before:
-                return known[1]
-            await asyncio.sleep(SETTLE)
-            waited += SETTLE
-            if _stat(path) == before or waited >= PATIENCE:
-                file = await asyncio.to_thread(_read, path, self._limits)
-                if file is not None:
-                    self._known[path] = (before, file)
-                return file
+    async def _look(self) -> list[tuple[FolderScan, Look]]:
+        """Look at all folders at once: one that does not answer holds up no other."""
+        scans = self._scans
+        return list(zip(scans, await asyncio.gather(*map(self._look_at, scans)), strict=True))
 
-    async def _apply(self, files: Sequence[ArchiveFile]) -> None:
-        existing = await self._store.list(CloacinaPackage, "default")
-        todo = difference(desired(files), existing)
+    async def _look_at(self, scan: FolderScan) -> Look:
+        looking = self._looking.get(scan)
+        patience = 0.0 if looking is not None and not looking.done() else ANSWER
+        if looking is None:
+            looking = self._looking[scan] = asyncio.ensure_future(in_own_thread(scan.look))
+        done, _ = await asyncio.wait({looking}, timeout=patience)
+        if not done:
+            looking.add_done_callback(lambda _: self._asked.set())
+            return scan.away(f"the folder {shown(str(scan.path))} does not answer")
+        del self._looking[scan]
+        try:
+            return looking.result()
+        except Exception as error:
+            log.exception("%s: unexpected; it is looked at again", scan.path)
+            return scan.away(f"the folder {shown(str(scan.path))} cannot be looked at: {error}")
+
+    # --- applying
+
+    async def _apply_if_needed(self, looks: Sequence[Look]) -> float:
+        """Seconds to the next look, at most."""
+        seen = SeenFolders(
+            folders=tuple(look.folder for look in looks), files=tuple(file for look in looks for file in look.files)
+        )
+        seen = replace(seen, gone=self._gone())
+        if self._applied is not None:
+            before, when = self._applied
+            if before == seen and time.monotonic() - when < REAPPLY:
+                return self._until_gone()
+        try:
+            todo = difference(seen, await self._store.list(CloacinaPackage, "default"))
+            self._report(todo, seen)
+            await self._apply(todo)
+        except (Conflict, StoreUnavailable) as error:
+            log.warning("the folders are looked at again: %s", error)
+            self._applied = None
+            return 1.0
+        now = time.monotonic()
+        self._missing = {url: self._missing.get(url, now) for url in todo.missing}
+        self._applied = (seen, now)
+        return self._until_gone()
+
+    def _gone(self) -> frozenset[str]:
+        """URLs of files that have been missing for long enough."""
+        now = time.monotonic()
+        return frozenset(url for url, since in self._missing.items() if now - since >= GONE)
+
+    def _until_gone(self) -> float:
+        now = time.monotonic()
+        waiting = [GONE - (now - since) for since in self._missing.values() if now - since < GONE]
+        return max(min(waiting), 0.0) + 0.01 if waiting else LOOK
+
+    async def _apply(self, todo: Difference) -> None:
         for package in todo.create:
             try:
                 await self._store.create(package)
             except AlreadyExists:
-                self._asked.set()
+                self.rescan()
+            except (StoreUnavailable, Conflict):
+                raise
+            except StoreError as error:
+                log.error("%s cannot be made a package: %s", package.spec.source.url, error)  # noqa: TRY400
         for package in todo.update:
             try:
                 await self._store.update(package)
             except NotFound:
-                self._asked.set()
+                self.rescan()
         for package in todo.delete:
             log.info("%s: its archive was removed, so it is deleted", package.ref)
             await self._store.delete(package.ref, package.metadata.uid)
-        for package in todo.taken:
-            log.warning(
-                "%s was applied by hand, so %s is left alone: delete the object or the file",
-                package.ref,
-                package.spec.source.url,
-            )
 
-
-def declared_by_folder(package: CloacinaPackage) -> bool:
-    """Whether a folder, not a person, declares the package."""
-    return package.metadata.labels.get(FOLDER_LABEL) == FOLDER
-
-
-def _stat(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _read(path: Path, limits: Limits) -> ArchiveFile | None:
-    """What the file is. One over the limit is read up to it: enough to be refused for that when it is fetched."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.packed_bytes + 1)
-    except OSError as error:
-        log.warning("%s cannot be read: %s", path, error.strerror or error)
-        return None
-    name = version = None
-    try:
-        manifest = read_archive(data, limits).manifest
-        name, version = manifest.package.name, manifest.package.version
-    except PackageError:
-        pass  # the package's conditions will say what is wrong
-    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    return ArchiveFile(path=str(path), url=path.absolute().as_uri(), digest=digest, package=name, version=version)
+    def _report(self, todo: Difference, seen: SeenFolders) -> None:
+        """Say each trouble once, as long as it lasts, and have the conditions of packages tell it too."""
+        troubles = {Ref(CloacinaPackage.KIND, "default", name): why for name, why in (todo.troubles or {}).items()}
+        before, self._troubles = self._troubles, troubles
+        for ref in before.keys() | troubles.keys():
+            if before.get(ref) != troubles.get(ref):
+                self._changed(ref)
+        said = {f"{ref}: {why}; what is active goes on working" for ref, why in troubles.items()}
+        said |= set((todo.strays or {}).values())
+        said |= {f"{folder.trouble}; packages from it stay as they are" for folder in seen.folders if folder.trouble}
+        said |= {
+            f"{package.ref} was applied by hand, so {package.spec.source.url} is left alone: delete the object or "
+            "the file"
+            for package in todo.taken
+        }
+        for message in sorted(said - self._said):
+            log.warning("%s", message)
+        self._said = frozenset(said)

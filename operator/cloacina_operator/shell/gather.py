@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,12 +23,23 @@ from cloacina_operator.shell.ledgers import Ledgers
 class Gather:
     """Makes one observation from the store, the index, the executor and what became of archives."""
 
-    def __init__(self, *, store: Store, index: Index, executor: Executor, archives: Archives, ledgers: Ledgers) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        index: Index,
+        executor: Executor,
+        archives: Archives,
+        ledgers: Ledgers,
+        source_trouble: Callable[[Ref], str | None],
+    ) -> None:
+        """``source_trouble`` says why the file that declares a package cannot be used; None: it can, or none does."""
         self._store = store
         self._index = index
         self._executor = executor
         self._archives = archives
         self._ledgers = ledgers
+        self._source_trouble = source_trouble
 
     async def package(self, package: CloacinaPackage, now: datetime) -> ObservedPackage:
         """All about one package."""
@@ -41,6 +53,7 @@ class Gather:
             polled=frozenset(trigger.function for trigger in self._index.triggers_of(package.ref)),
             poller=self._executor.poller(package.ref),
             inspection=self._executor.inspection(package.ref),
+            source_trouble=self._source_trouble(package.ref),
             now=now,
         )
 

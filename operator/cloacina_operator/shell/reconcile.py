@@ -66,8 +66,9 @@ class Reconciler:
         now: Callable[[], datetime],
         limits: RunLimits,
         store_failed: Callable[[], None],
+        source_trouble: Callable[[Ref], str | None] = lambda _: None,
     ) -> None:
-        """``store_failed`` is told of each time that the store did not answer."""
+        """``store_failed`` is told of each time that the store did not answer. ``source_trouble``: see ``Gather``."""
         self.turns = Turns(limits, running=executor.running, package_of=index.package_of, wake=queue.add)
         self._store = store
         self._executor = executor
@@ -77,7 +78,14 @@ class Reconciler:
         self._now = now
         self._store_failed = store_failed
         self._ledgers = Ledgers(store)
-        self._gather = Gather(store=store, index=index, executor=executor, archives=archives, ledgers=self._ledgers)
+        self._gather = Gather(
+            store=store,
+            index=index,
+            executor=executor,
+            archives=archives,
+            ledgers=self._ledgers,
+            source_trouble=source_trouble,
+        )
 
     async def run(self) -> None:
         """Reconcile until cancelled."""

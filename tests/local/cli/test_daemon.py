@@ -122,7 +122,7 @@ def test_the_options_reach_the_daemon_and_nothing_of_the_command_line_stays_in_i
         pytest.param(
             ["--log-level", "loud"], 2, "'loud' is not one of 'debug', 'info', 'warning', 'error'", id="usage"
         ),
-        pytest.param(["--watch-dir", "none"], 1, "none is to be watched, but is not there", id="no such folder"),
+        pytest.param(["--store", ":memory:"], 1, "':memory:' lives in one process", id="a store in memory"),
     ],
 )
 def test_a_daemon_that_cannot_start_says_why(words: list[str], code: int, sentence: str, cloaca: Cloaca) -> None:
