@@ -87,6 +87,7 @@ class Folders:
         finally:
             for looking in self._looking.values():
                 looking.cancel()
+            self._looking.clear()
             await self._watcher.close()
 
     def _scans_of(self, folders: Sequence[Path], known: Iterable[FolderScan]) -> tuple[FolderScan, ...]:
