@@ -117,8 +117,9 @@ def _database_files(store_url: str) -> list[_Watched]:
     if not isinstance(url, SqliteUrl) or url.memory:
         return []
     files = [_Watched(Path(url.path), "the database")]
-    path = Path(os.path.realpath(url.path))  # beside which SQLite puts its log
-    log_file = path.with_name(f"{path.name}-wal")
-    if log_file.exists():  # else it is on a file system where SQLite cannot have one
-        files.append(_Watched(log_file, "the log of the database"))
+    path = Path(os.path.realpath(url.path))  # beside which SQLite puts its other files
+    for suffix, what in (("-wal", "the log of the database"), ("-shm", "the index of the log of the database")):
+        beside = path.with_name(f"{path.name}{suffix}")
+        if beside.exists():  # else it is on a file system where SQLite cannot have one
+            files.append(_Watched(beside, what))
     return files

@@ -145,7 +145,8 @@ class FolderScan:
 
 def shown(path: str) -> str:
     """``path`` for a person: what cannot be printed, or is not UTF-8, is escaped."""
-    return path if path.isprintable() else path.encode("unicode_escape", "backslashreplace").decode("ascii")
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _signature(name: str, folder: int) -> _Signature | OSError:

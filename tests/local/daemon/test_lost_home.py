@@ -91,6 +91,10 @@ LOST: dict[str, tuple[Callable[[Daemon], object], str]] = {
         lambda daemon: Path(f"{daemon.home.database}-wal").unlink(),
         "the log of the database {home}/cloacina.db-wal was removed or moved away",
     ),
+    "the index of its log removed": (  # as a tool for backups did, after which other processes lock another one
+        lambda daemon: Path(f"{daemon.home.database}-shm").unlink(),
+        "the index of the log of the database {home}/cloacina.db-shm was removed or moved away",
+    ),
 }
 
 

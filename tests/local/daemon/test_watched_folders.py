@@ -305,18 +305,19 @@ def _ready(daemon: Daemon) -> Callable[[object], object]:
 async def test_a_name_that_is_not_utf_8_ends_no_daemon(name: bytes, daemon: Daemon, inbox: Inbox) -> None:
     package = await deployed(daemon, inbox)
     path = Path(os.fsdecode(os.fsencode(daemon.home.packages) + b"/" + name))
-    for _ in range(2):
+    for start in range(2):  # it is there when the second daemon starts
         path.write_bytes(demo("2.0.0"))
         if name.endswith(b".cloacina"):
             told = await daemon.package(Ready=("False", "SourceUnavailable"))
-            assert "its name is not UTF-8: rename it; version 1.0.0 goes on working" in message(told)
+            assert r"/caf\xe9.cloacina: its name is not UTF-8: rename it; version 1.0.0 goes on" in message(told)
             assert told.metadata.uid == package.metadata.uid
-        await daemon.eventually("the broken watch to be told", _said(daemon, "cannot tell of changes"))
-        assert daemon.log.count("cannot tell of changes") == 1
+        if start == 0:  # later the file may be written before the watch begins
+            await daemon.eventually("the broken watch to be told", _said(daemon, "cannot tell of changes"))
         daemon.deploy(archive(WORKFLOW, name="other"), "other.cloacina")
         await daemon.package("other", Ready=("True", "Ready"))
         (daemon.home.packages / "other.cloacina").unlink()
         assert await daemon.eventually("the end of the other", lambda store: _is_gone(store, "other"))
+        assert daemon.log.count("cannot tell of changes") <= 1
         assert daemon.stop() == 0
         daemon.log_file.write_text("")
         daemon.start()
