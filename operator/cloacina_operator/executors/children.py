@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import signal
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 from cloaca.errors import CloacaError, LoadError
 from cloaca.home import Home
 from cloaca.packages.archive import Limits, unpack
 from cloaca.packages.environment import environment_of
 from cloaca.packages.inventory import Inventory
+from cloaca.packages.load import MANIFEST_NAME
 from cloaca.polling.observe import Measures
 from cloaca.polling.poller import Poller
 from cloaca.processes.exits import INTERRUPTED, LOST
@@ -85,6 +88,7 @@ class Children:
         self._nursery: Nursery | None = None
         self._nursing = asyncio.Lock()
         self._zygotes: dict[ZygoteKey, asyncio.Task[PackageZygote]] = {}
+        self._unpacking: dict[str, asyncio.Lock] = {}  # by digest
         self._wanted: dict[Ref, set[str]] = {}  # package -> digests whose zygote is kept though nothing of it runs
         self._polling: dict[Ref, _Polling] = {}
         self._running: dict[Ref, _Running] = {}
@@ -134,12 +138,8 @@ class Children:
             raise
 
     async def _start_zygote(self, package: CloacinaPackage, digest: str) -> PackageZygote:
-        data = await self._store.get_archive(digest)
-        if data is None:
-            raise LoadError(f"the archive {digest} is not in the store any more: deploy the package again")
-        root = self._home.unpacked_archive(digest)
-        await asyncio.to_thread(unpack, data, root, self._limits)
-        entry_module = json.loads((root / "manifest.json").read_bytes())["python"]["entry_module"]
+        root = await self._unpacked(digest)
+        entry_module = json.loads((root / MANIFEST_NAME).read_bytes())["python"]["entry_module"]
         await self.start()
         if self._nursery is None:
             raise LoadError("the process that starts packages is gone")
@@ -151,6 +151,20 @@ class Children:
         )
         await zygote.inventory(self._import_timeout)
         return zygote
+
+    async def _unpacked(self, digest: str) -> Path:
+        """The folder with the files of the archive, unpacked again if somebody removed them. Raises CloacaError."""
+        root = self._home.unpacked_archive(digest)
+        async with self._unpacking.setdefault(digest, asyncio.Lock()):
+            if (root / MANIFEST_NAME).exists():
+                return root
+            data = await self._store.get_archive(digest)
+            if data is None:
+                raise LoadError(f"the archive {digest} is not in the store any more: deploy the package again")
+            if any(digest == used for (_, used), starting in self._zygotes.items() if starting.done()):
+                log.warning("%s was removed while the daemon used it: it is unpacked again", root)
+            await asyncio.to_thread(_unpack_anew, data, root, self._limits)
+        return root
 
     async def _sweep(self) -> None:
         """End zygotes of archives that nothing uses any more."""
@@ -257,13 +271,14 @@ class Children:
         interrupted = False
         try:
             zygote = await self._zygote(package, digest)
+            root = await self._unpacked(digest)
             job = {
                 "store": self._store_url,
                 "namespace": run.metadata.namespace,
                 "name": run.name,
                 "uid": run.metadata.uid,
                 "attempt": attempt,
-                "manifest": str(self._home.unpacked_archive(digest) / "manifest.json"),
+                "manifest": str(root / MANIFEST_NAME),
             }
             running.child = zygote.start_run(job, self._home.run_log(run.name, run.metadata.namespace))
             if running.stopping:
@@ -338,6 +353,12 @@ class Children:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _unpack_anew(data: bytes, root: Path, limits: Limits) -> None:
+    """Unpack, also where a part of what was unpacked is left. Raises ArchiveError."""
+    shutil.rmtree(root, ignore_errors=True)
+    unpack(data, root, limits)
 
 
 def in_a_row(failures: int, polled: float | None) -> int:

@@ -19,8 +19,10 @@ import pytest
 from builders import WORKFLOW, archive, declared
 from daemon_process import Daemon
 
-from cloaca.resources import CloacinaPackage, WorkflowRun
+from cloaca.resources import CloacinaPackage, ObjectMeta, WorkflowRun
 from cloaca.resources.conditions import find
+from cloaca.resources.package import PackageSource, PackageSpec
+from cloaca.store import Store
 
 CODE = """
 import os
@@ -174,8 +176,8 @@ async def test_what_is_no_readable_file_holds_up_nothing(case: str, daemon: Daem
     assert await daemon.eventually("the end", lambda store: _is_gone(store, "demo"))
 
 
-async def _is_gone(store: object, name: str) -> bool:
-    return await store.get(CloacinaPackage, name) is None  # type: ignore[attr-defined]
+async def _is_gone(store: Store, name: str) -> bool:
+    return await store.get(CloacinaPackage, name) is None
 
 
 async def test_a_file_without_permissions_is_told_on_the_package(
@@ -411,7 +413,7 @@ async def test_hidden_files_are_no_archives(daemon: Daemon, inbox: Inbox) -> Non
     daemon.deploy(b"\0\5\26\7\0\2\0\0Mac OS X", "._demo-1.0.0.cloacina")  # as macOS writes beside a file it copies
     daemon.deploy(archive(WORKFLOW, name="other"), "other.cloacina")
     await daemon.package("other", Ready=("True", "Ready"))
-    packages = await daemon.eventually("the packages", lambda store: store.list(CloacinaPackage))  # type: ignore[attr-defined]
+    packages = await daemon.eventually("the packages", lambda store: store.list(CloacinaPackage))
     assert [package.name for package in packages] == ["demo", "other"]
 
 
@@ -444,3 +446,54 @@ async def test_runs_outlive_what_happens_to_the_file(daemon: Daemon, inbox: Inbo
     await daemon.package(Ready=("False", "SourceUnavailable"))
     after: tuple[WorkflowRun, ...] = await daemon.runs(lambda runs: bool(runs))
     assert [run.metadata.uid for run in after] == [run.metadata.uid for run in before]
+
+
+async def test_what_was_unpacked_is_unpacked_again_where_somebody_cleaned_up(daemon: Daemon, inbox: Inbox) -> None:
+    await deployed(daemon, inbox)
+    shutil.rmtree(daemon.home.unpacked)
+    shutil.rmtree(daemon.home.logs)
+    await inbox.works("second")
+    (unpacked,) = daemon.home.unpacked.iterdir()
+    (unpacked / "manifest.json").unlink()  # as cleaners of old files do it, one by one
+    await inbox.works("third")
+    runs = await daemon.runs(lambda runs: len(runs) == 3 and all(run.status.phase.finished for run in runs))
+    assert {(run.status.phase.value, run.status.attempt) for run in runs} == {("Completed", 1)}
+
+
+async def test_a_package_by_hand_whose_source_is_a_pipe_holds_up_nothing(
+    daemon: Daemon, inbox: Inbox, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe.cloacina"
+    os.mkfifo(pipe)
+    await deployed(daemon, inbox)
+    source = PackageSource(url=pipe.as_uri())
+    await daemon.submit(CloacinaPackage(metadata=ObjectMeta(name="pipe"), spec=PackageSpec(source=source)))
+    told = await daemon.package("pipe", Ready=("False", "FetchFailed"))
+    assert f"{pipe} cannot be read: it is a named pipe, not a file" in message(told)
+    await inbox.works("second")
+    assert daemon.stop() == 0
+
+
+async def test_links_that_are_swapped_as_a_whole_are_followed(daemon: Daemon, inbox: Inbox) -> None:
+    """As Kubernetes mounts a ConfigMap, and as tools deploy that keep several releases."""
+    folder = daemon.home.packages
+    for number, version in ((1, "1.0.0"), (2, "1.1.0")):
+        (folder / f"..{number}").mkdir(parents=True)
+        (folder / f"..{number}" / ODD).write_bytes(demo(version))
+    (folder / "..data").symlink_to("..1")
+    (folder / ODD).symlink_to(f"..data/{ODD}")
+    daemon.start()
+    before = await daemon.package(Ready=("True", "Ready"))
+    await inbox.works("first")
+    (folder / "..new").symlink_to("..2")
+    (folder / "..new").replace(folder / "..data")
+    shutil.rmtree(folder / "..1")
+
+    async def updated(store: Store) -> bool:
+        package = await store.get(CloacinaPackage, "demo")
+        active = None if package is None else package.status.active
+        return active is not None and active.version == "1.1.0"
+
+    await daemon.eventually("the update", updated)
+    assert (await daemon.package(Ready=("True", "Ready"))).metadata.uid == before.metadata.uid
+    await inbox.works("second")
