@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def test_the_archive_takes_the_place_of_the_packages_others(cloaca: Any, tmp_pat
     )
     assert deployed(folder) == {"demo-1.0.0.cloacina": NEW, "other.cloacina": other, "broken.cloacina": b"no archive"}
     assert " unchanged: " in cloaca("deploy", "any-name.cloacina").out
+
+
+def test_what_else_lies_in_the_folder_holds_up_nothing(cloaca: Any, tmp_path: Path) -> None:
+    folder = cloaca.home.packages
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "pipe.cloacina")
+    (folder / "link.cloacina").symlink_to("/nowhere")
+    (folder / "folder.cloacina").mkdir()
+    (tmp_path / "demo.cloacina").write_bytes(NEW)
+    assert cloaca("deploy", "demo.cloacina").code == 0
+    assert (folder / "demo-1.0.0.cloacina").read_bytes() == NEW
 
 
 def test_a_package_that_a_person_applied_is_not_in_the_folders_hand(cloaca: Any, tmp_path: Path) -> None:
