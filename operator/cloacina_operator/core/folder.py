@@ -80,6 +80,7 @@ class Difference:
     troubles: Mapping[str, str] | None = None  # name → why a file or folder of the package cannot be used
     strays: Mapping[str, str] | None = None  # path → why a file that belongs to no package cannot be used
     missing: frozenset[str] = frozenset()  # URLs of files that count as removed, or will if they stay away
+    replaced: frozenset[str] = frozenset()  # those of them whose folder is another one by now
 
 
 def desired(files: Iterable[ArchiveFile]) -> dict[str, ArchiveFile]:
@@ -113,10 +114,10 @@ def difference(seen: SeenFolders, existing: Iterable[CloacinaPackage]) -> Differ
     view = _View(seen, files)
     update, delete = [], []
     troubles: dict[str, str] = {}
-    missing: set[str] = set()
+    missing: dict[str, KnownFile] = {}
     for name, package in ours.items():
         verdict = _judge(package, remembered[name], wanted.get(name), view)
-        missing |= verdict.missing
+        missing |= {url: remembered[name][url] for url in verdict.missing}
         if verdict.trouble:
             troubles[name] = verdict.trouble
         if verdict.delete:
@@ -142,6 +143,7 @@ def difference(seen: SeenFolders, existing: Iterable[CloacinaPackage]) -> Differ
         troubles=troubles,
         strays=strays,
         missing=frozenset(missing),
+        replaced=frozenset(url for url, known in missing.items() if not view.is_where(known, url)),
     )
 
 
@@ -200,7 +202,8 @@ class _View:
             return _State.UNWATCHED, said
         if folder.identity is None:
             return _State.AWAY, folder.trouble
-        if not self._same(known.folder, folder):
+        same = known.folder == folder.identity
+        if not same and not self._succeeds(known.folder, folder):
             said = (
                 f"{folder.path} is another folder than the one that held {file} (is its volume mounted?): bring that "
                 "one back, or delete the package"
@@ -208,19 +211,23 @@ class _View:
             return _State.AWAY, said
         if url in self._gone:
             return _State.GONE, ""
-        return _State.MISSING, ""
+        if same:
+            return _State.MISSING, ""
+        said = f"{folder.path} is another folder than the one that held {file}: without it the package is deleted soon"
+        return _State.MISSING, said
 
-    def _same(self, before: Identity | None, folder: SeenFolder) -> bool:
-        """Whether the folder can speak for the one in which a file was seen.
+    def is_where(self, known: KnownFile, url: str) -> bool:
+        """Whether the folder is still the one in which the file was seen."""
+        return known.folder is not None and known.folder == self.folder(url)
 
-        One on another file system cannot. One of the same file system that took its place can once it holds archives:
-        an empty one is what lies below a mount point.
+    def _succeeds(self, before: Identity | None, folder: SeenFolder) -> bool:
+        """Whether the folder can speak for the one that it took the place of, in which a file was seen.
+
+        One on another file system cannot. One on the same can once it holds archives: an empty one is what lies below
+        a mount point.
         """
-        if before is not None and folder.identity is not None:
-            if before == folder.identity:
-                return True
-            if before.volume != folder.identity.volume:
-                return False
+        if before is not None and folder.identity is not None and before.volume != folder.identity.volume:
+            return False
         return folder.url in self._inhabited
 
 

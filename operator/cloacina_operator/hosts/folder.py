@@ -26,6 +26,7 @@ SOON = 0.1  # seconds to the next look at a file that is being written
 REAPPLY = 60.0  # seconds after which the packages are compared again though nothing changed in the folders
 ANSWER = 5.0  # seconds in which a folder must answer to count as there
 GONE = 1.0  # seconds for which a file must be missing to count as removed
+GONE_REPLACED = 60.0  # the same in a folder that took the place of another one, in which no file came or went meanwhile
 
 
 class Folders:
@@ -48,6 +49,8 @@ class Folders:
         self._asked = asyncio.Event()
         self._watcher = Watcher(self._asked.set)
         self._missing: dict[str, float] = {}  # URL of a file → since when it is missing
+        self._replaced: frozenset[str] = frozenset()  # those whose folder is another one by now
+        self._present: frozenset[str] = frozenset()  # URLs of the files that are there
         self._applied: tuple[SeenFolders, float] | None = None  # None: apply what the next look finds in any case
         self._troubles: Mapping[Ref, str] = {}
         self._said: frozenset[str] = frozenset()
@@ -124,6 +127,7 @@ class Folders:
         seen = SeenFolders(
             folders=tuple(look.folder for look in looks), files=tuple(file for look in looks for file in look.files)
         )
+        self._note_present(frozenset(file.url for file in seen.files))
         seen = replace(seen, gone=self._gone())
         if self._applied is not None:
             before, when = self._applied
@@ -139,18 +143,31 @@ class Folders:
             return 1.0
         now = time.monotonic()
         self._missing = {url: self._missing.get(url, now) for url in todo.missing}
+        self._replaced = todo.replaced
         self._applied = (seen, now)
         return self._until_gone()
 
+    def _note_present(self, present: frozenset[str]) -> None:
+        """A folder that took the place of another one may still be filled: who waits for it begins anew."""
+        if present != self._present:
+            self._present = present
+            self._missing |= dict.fromkeys(self._replaced & self._missing.keys(), time.monotonic())
+
     def _gone(self) -> frozenset[str]:
         """URLs of files that have been missing for long enough."""
-        now = time.monotonic()
-        return frozenset(url for url, since in self._missing.items() if now - since >= GONE)
+        return frozenset(url for url, left in self._until_gone_each().items() if left <= 0.0)
 
     def _until_gone(self) -> float:
+        waiting = [left for left in self._until_gone_each().values() if left > 0.0]
+        return min(waiting) + 0.01 if waiting else LOOK
+
+    def _until_gone_each(self) -> dict[str, float]:
+        """Seconds for which each file that is missing must stay so to count as removed."""
         now = time.monotonic()
-        waiting = [GONE - (now - since) for since in self._missing.values() if now - since < GONE]
-        return max(min(waiting), 0.0) + 0.01 if waiting else LOOK
+        return {
+            url: (GONE_REPLACED if url in self._replaced else GONE) - (now - since)
+            for url, since in self._missing.items()
+        }
 
     async def _apply(self, todo: Difference) -> None:
         for package in todo.create:

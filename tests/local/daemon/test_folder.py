@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from cloacina_operator.hosts.folder import Folders
 from cloacina_operator.hosts.scan import FolderScan, Look
 
 from cloaca.packages.archive import Limits
-from cloaca.resources import CloacinaPackage
+from cloaca.resources import CloacinaPackage, Ref
 from cloaca.store import Store, open_store
 
 
@@ -52,6 +53,36 @@ async def test_an_archive_copied_right_after_the_first_look_is_seen_without_a_th
     folders.archive = packages / "demo-1.0.0.cloacina"
     try:
         await asyncio.wait_for(_applied(folders, store), 60.0)
+    finally:
+        await store.close()
+
+
+async def test_a_folder_that_took_the_place_of_another_one_speaks_for_it_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GONE_REPLACED", 2.0)
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "demo.cloacina").write_bytes(archive(WORKFLOW))
+    store = await open_store(str(tmp_path / "store.db"))
+    folders = Folders(store=store, folders=(packages,), limits=Limits())
+    demo = Ref(CloacinaPackage.KIND, "default", "demo")
+    try:
+        await asyncio.wait_for(_applied(folders, store), 60.0)
+        packages.rename(tmp_path / "old")
+        packages.mkdir()
+        (packages / "other.cloacina").write_bytes(archive(WORKFLOW, name="other"))
+        await asyncio.wait_for(_applied(folders, store, "other"), 60.0)
+        assert folders.trouble(demo) is not None
+        assert await store.get(CloacinaPackage, "demo") is not None
+        following = asyncio.ensure_future(folders.run())
+        deadline = time.monotonic() + 60.0
+        while await store.get(CloacinaPackage, "demo") is not None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        following.cancel()
+        await asyncio.wait({following})
+        assert folders.trouble(demo) is None
     finally:
         await store.close()
 

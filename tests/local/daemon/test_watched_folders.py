@@ -252,14 +252,18 @@ async def test_a_folder_that_is_away_takes_no_package_with_it(case: str, daemon:
 
 
 async def test_a_folder_that_is_made_anew_is_watched_again(daemon: Daemon, inbox: Inbox) -> None:
-    await deployed(daemon, inbox)
+    package = await deployed(daemon, inbox)
     folder = daemon.home.packages
     folder.rename(folder.with_name("elsewhere"))
     folder.mkdir()
     await daemon.package(Ready=("False", "SourceUnavailable"))
-    daemon.deploy(archive(WORKFLOW, name="other"), "other.cloacina")  # from now on this is the folder
+    daemon.deploy(archive(WORKFLOW, name="other"), "other.cloacina")
     await daemon.package("other", Ready=("True", "Ready"))
-    assert await daemon.eventually("the end of what it does not have", lambda store: _is_gone(store, "demo"))
+    await inbox.works("second")
+    daemon.deploy(demo(), ODD)  # as when a folder is restored, file by file
+    assert (await daemon.package(Ready=("True", "Ready"))).metadata.uid == package.metadata.uid
+    (folder / ODD).unlink()
+    assert await daemon.eventually("the end", lambda store: _is_gone(store, "demo"))
 
 
 async def test_a_volume_that_is_unmounted_takes_no_package_with_it(

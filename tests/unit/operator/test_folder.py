@@ -205,6 +205,15 @@ def test_only_the_folder_that_held_the_file_can_say_that_it_is_gone(now: SeenFol
     assert ("data" in (todo.troubles or {})) is not deleted
 
 
+def test_a_folder_that_took_the_place_of_another_one_is_given_more_time() -> None:
+    now = seen(file("x", "x", "1.0.0"), folders=(folder(identity=OTHER_INODE),))
+    todo = difference(now, [applied(V1)])
+    assert (todo.delete, todo.missing, todo.replaced) == ((), {V1.url}, {V1.url})
+    assert "without it the package is deleted soon" in (todo.troubles or {})["data"]
+    todo = difference(seen(), [applied(V1)])
+    assert (todo.delete, todo.missing, todo.replaced, todo.troubles) == ((), {V1.url}, set(), {})
+
+
 def test_a_folder_that_is_back_as_another_one_is_remembered_as_that() -> None:
     package = applied(V1)
     (back,) = difference(seen(V1, folders=(folder(identity=OTHER_DISK),)), [package]).update
