@@ -83,10 +83,9 @@ class Folders:
                 if any(look.changing for _, look in looks):
                     pause = min(pause, SOON)
                 pause = min(pause, await self._apply_if_needed([look for _, look in looks]))
-                try:
-                    await asyncio.wait_for(self._asked.wait(), pause)
-                except asyncio.TimeoutError:
-                    continue
+                asked = asyncio.ensure_future(self._asked.wait())
+                await asyncio.wait({asked}, timeout=pause)
+                asked.cancel()
         finally:
             for looking in self._looking.values():
                 looking.cancel()
@@ -170,20 +169,16 @@ class Folders:
         }
 
     async def _apply(self, todo: Difference) -> None:
-        for package in todo.create:
-            try:
-                await self._store.create(package)
-            except AlreadyExists:
-                self.rescan()
-            except (StoreUnavailable, Conflict):
-                raise
-            except StoreError as error:
-                log.error("%s cannot be made a package: %s", package.spec.source.url, error)  # noqa: TRY400
-        for package in todo.update:
-            try:
-                await self._store.update(package)
-            except NotFound:
-                self.rescan()
+        for write, packages in ((self._store.create, todo.create), (self._store.update, todo.update)):
+            for package in packages:
+                try:
+                    await write(package)
+                except (AlreadyExists, NotFound):  # somebody was quicker: look again
+                    self.rescan()
+                except (Conflict, StoreUnavailable):
+                    raise
+                except StoreError as error:
+                    log.error("%s cannot declare a package: %s", package.spec.source.url, error)  # noqa: TRY400
         for package in todo.delete:
             log.info("%s: its archive was removed, so it is deleted", package.ref)
             await self._store.delete(package.ref, package.metadata.uid)
