@@ -19,7 +19,7 @@ import pytest
 from builders import WORKFLOW, archive, declared
 from daemon_process import Daemon
 
-from cloaca.resources import CloacinaPackage, ObjectMeta, WorkflowRun
+from cloaca.resources import CloacinaPackage, ObjectMeta
 from cloaca.resources.conditions import find
 from cloaca.resources.package import PackageSource, PackageSpec
 from cloaca.store import Store
@@ -440,16 +440,6 @@ async def _grow(path: Path) -> None:
         while True:
             file.write(b"x")
             await asyncio.sleep(0.005)
-
-
-async def test_runs_outlive_what_happens_to_the_file(daemon: Daemon, inbox: Inbox) -> None:
-    await deployed(daemon, inbox)
-    before = await daemon.runs(lambda runs: len(runs) == 1 and runs[0].status.phase.finished)
-    (daemon.home.packages / ODD).unlink()
-    os.mkfifo(daemon.home.packages / ODD)
-    await daemon.package(Ready=("False", "SourceUnavailable"))
-    after: tuple[WorkflowRun, ...] = await daemon.runs(lambda runs: bool(runs))
-    assert [run.metadata.uid for run in after] == [run.metadata.uid for run in before]
 
 
 async def test_what_was_unpacked_is_unpacked_again_where_somebody_cleaned_up(daemon: Daemon, inbox: Inbox) -> None:
