@@ -42,13 +42,17 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, Context):
         value = value._data
     if isinstance(value, dict) or _is_mapping(value):
-        return {_key(key, where): plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
-    if isinstance(value, (str, int)):  # subclasses, such as str enums and IntEnum
-        return plain(str.__str__(value) if isinstance(value, str) else int(value), where, depth)
+        return {(name := _key(key, where)): plain(item, f"{where}[{name!r}]", depth + 1) for key, item in value.items()}
+    if isinstance(value, str):  # subclasses, such as str enums and IntEnum: what they are, whatever they say
+        return plain(str.__str__(value), where, depth)
+    if isinstance(value, int):
+        return plain(int.__int__(value), where, depth)
     if isinstance(value, float):  # numpy.float64 among them
-        return plain(float(value), where, depth)
+        return plain(float.__float__(value), where, depth)
+    from cloaca.failure import full_class_name  # here and below: an error is rare, and this module is loaded by all
+
     raise ContextError(
-        f"{where} is of type {kind.__module__}.{kind.__qualname__}, which JSON cannot hold: "
+        f"{where} is of type {full_class_name(value)}, which JSON cannot hold: "
         "store text, numbers, booleans, None, lists or dicts of those"
     )
 
@@ -63,7 +67,9 @@ def _key(key: Any, where: str) -> str:
     if type(key) is str and key.isascii():
         return key
     if not isinstance(key, str):
-        raise ContextError(f"{where} has the key {key!r} of type {type(key).__qualname__}: JSON keys are strings")
+        from cloaca.failure import class_name, shown
+
+        raise ContextError(f"{where} has the key {shown(key)} of type {class_name(key)}: JSON keys are strings")
     return _text(str.__str__(key), f"a key of {where}")
 
 
@@ -181,7 +187,9 @@ class Context:
         """
         items = data._data if isinstance(data, Context) else data
         if not isinstance(items, dict) and not _is_mapping(items):
-            raise ContextError(f"a context is made from a dict, not from {type(data).__qualname__}")
+            from cloaca.failure import class_name
+
+            raise ContextError(f"a context is made from a dict, not from {class_name(data)}")
         if items:
             checked = {
                 (name := _key(key, "the context")): plain(value, f"context value {name!r}")

@@ -1,6 +1,7 @@
 """Make one try of a task: call its function, in a thread or on the loop, within its time, and check what it returned.
 
-Knows nothing of runs, retries and records; no error of user code leaves it as an exception.
+Knows nothing of runs, retries and records. No object of user code leaves it: an exception leaves as its description,
+and a result as what is kept of it. Both are made where the function was called, since both may call user code.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cloaca.engine.handle import TaskHandle, current_handle
 from cloaca.engine.record import Kept, json_text
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError, TaskResultError, TaskTimeout
+from cloaca.failure import Failure, class_name, failure_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +30,15 @@ if TYPE_CHECKING:
 
 
 class Ended(NamedTuple):
-    """How a call of user code ended. A value, since SystemExit and KeyboardInterrupt would tear down the loop."""
+    """How a call of user code ended."""
 
     value: Any = None
-    error: Exception | None = None  # None: it returned ``value``
+    failure: Failure | None = None  # None: it ended well, with ``value``
+    timed_out: bool = False  # it was given up at its time limit, and may go on in its thread
+
+
+def ignored(_: Any) -> None:
+    """Nothing is kept of what the function returned."""
 
 
 class Call:
@@ -45,6 +52,7 @@ class Call:
         "_arguments",
         "_coroutine",
         "_function",
+        "_keep",
         "_limit",
         "_loop",
         "_open",
@@ -65,9 +73,12 @@ class Call:
         loop: Loop,
         tell: Callable[[Call, Ended], None],
         over: Callable[[], None],
+        keep: Callable[[Any], Any] = ignored,
     ) -> None:
+        """``keep`` makes the value of the end from what the function returned; it may raise, as the function may."""
         self._function = function
         self._arguments = arguments
+        self._keep = keep
         self._loop = loop
         self._open = threading.Lock()  # taken once, by whatever ends the call
         self._coroutine: Coroutine[Any, Any, Any] | None = None  # what a function in a thread returned
@@ -90,16 +101,24 @@ class Call:
             return
         before = current_handle.set(self.handle)
         try:
-            ended = Ended(crew.call(self._function, self._arguments))
-        except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
-            ended = Ended(error=_as_exception(error))
+            ended: Ended = crew.call(self._outcome, ())
         finally:
             current_handle.reset(before)
-        if isinstance(ended.value, CoroutineType):  # an async function behind a sync decorator
-            self._coroutine = ended.value
+        if self._coroutine is not None:
             self.start()
         elif self._close():
             self.tell(self, ended)
+
+    def _outcome(self) -> Ended:
+        """How the function ended, unless it returned a coroutine, which is put aside. Never raises."""
+        try:
+            returned = self._function(*self._arguments)
+            if type(returned) is CoroutineType:  # an async function behind a sync decorator
+                self._coroutine = returned
+                return Ended()
+            return Ended(self._keep(returned))
+        except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
+            return Ended(failure=failure_of(error))
 
     def start(self) -> None:
         """Call the function, an async one, on the loop."""
@@ -121,18 +140,19 @@ class Call:
 
         current_handle.set(self.handle)
         try:
-            ended = Ended(await (self._coroutine or self._function(*self._arguments)))
+            ended = Ended(self._keep(await (self._coroutine or self._function(*self._arguments))))
         except CancelledError as error:
             if self._open.locked():
                 raise
-            ended = Ended(error=_as_exception(error))  # its own doing: we cancel only what is over
+            ended = Ended(failure=failure_of(error))  # its own doing: we cancel only what is over
         except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
-            ended = Ended(error=_as_exception(error))
+            ended = Ended(failure=failure_of(error))
         self._task = None
         self._end(ended)
 
     def _expire(self) -> None:
-        self._end(Ended(error=TaskTimeout(f"it took longer than its {self._limit:g} s")))
+        failure = failure_of(TaskTimeout(f"it took longer than its {self._limit:g} s"))
+        self._end(Ended(failure=failure, timed_out=True))
 
     def _end(self, ended: Ended) -> None:
         if self._close():
@@ -151,8 +171,13 @@ class Call:
         return True
 
 
-async def call(function: Callable[..., Any], *, is_async: bool, crew: Crew) -> Ended:
-    """Call ``function``: on the running loop if it is async, else in a thread of ``crew``. Given up when cancelled."""
+async def call(
+    function: Callable[..., Any], *, is_async: bool, crew: Crew, keep: Callable[[Any], Any] = ignored
+) -> Ended:
+    """Call ``function``: on the running loop if it is async, else in a thread of ``crew``. Given up when cancelled.
+
+    ``keep``, called in the same place, makes the value of the end from what the function returned.
+    """
     from asyncio import get_running_loop
 
     loop = get_running_loop()
@@ -162,14 +187,14 @@ async def call(function: Callable[..., Any], *, is_async: bool, crew: Crew) -> E
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, outcome, ended)
 
-    calling = Call(function, (), is_async=is_async, loop=loop, tell=tell, over=lambda: None)
+    calling = Call(function, (), is_async=is_async, loop=loop, tell=tell, over=lambda: None, keep=keep)
     if is_async:
         calling.start()
     else:
         try:
             crew.submit(functools.partial(calling.make, crew))
         except RuntimeError as error:  # the system has no more threads
-            return Ended(error=error)
+            return Ended(failure=failure_of(error))
     try:
         return await outcome
     finally:
@@ -181,14 +206,6 @@ def _resolve(outcome: Future[Ended], ended: Ended) -> None:
         outcome.set_result(ended)
 
 
-def _as_exception(error: BaseException) -> Exception:
-    if isinstance(error, Exception):
-        return error
-    wrapped = RuntimeError(f"{type(error).__name__}({error})")
-    wrapped.__cause__ = error
-    return wrapped.with_traceback(error.__traceback__)
-
-
 def checked_result(result: Any, given: Context, limit: int = CONTEXT_LIMIT) -> Kept:
     """What a task ended with: the context that it returned, or the one it was given where it returned None; a copy.
 
@@ -197,9 +214,9 @@ def checked_result(result: Any, given: Context, limit: int = CONTEXT_LIMIT) -> K
     """
     if result is None:
         result = given
-    if not isinstance(result, Context):
+    if not issubclass(type(result), Context):
         raise TaskResultError(
-            f"the task returned {type(result).__qualname__}; return the context, or nothing after changing it"
+            f"the task returned {class_name(result)}; return the context, or nothing after changing it"
         )
     data: dict[str, Any] = plain(result, "context")  # nested values may have been changed behind the context's back
     return Kept(data, check_size(data, limit))
@@ -216,19 +233,3 @@ def check_size(data: Mapping[str, Any], limit: int = CONTEXT_LIMIT) -> str:
         f"the context is {size:,} bytes as JSON, over the limit of {limit:,} (largest key: {largest!r}): "
         "store the data elsewhere and keep a reference to it in the context"
     )
-
-
-def describe(error: BaseException) -> str:
-    """``ValueError: text``, or just the name where there is no text."""
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def traceback_of(error: BaseException) -> str:
-    """The traceback of user code: without our own frames on top."""
-    import traceback
-
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("cloaca."):
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))

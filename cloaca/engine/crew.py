@@ -148,7 +148,7 @@ class Crew:
                 continue
             try:
                 job()
-            except Exception:  # a fault of the engine: the thread stays for others
+            except BaseException:  # a fault of the engine: the thread stays for others
                 log.exception("internal error")
             del job  # while this thread is parked, nothing of the last job stays alive
 

@@ -19,7 +19,7 @@ from cloaca.authoring.context import CONTEXT_LIMIT, Context
 from cloaca.authoring.task import TaskDefinition
 from cloaca.authoring.value import Value
 from cloaca.authoring.workflow import Workflow
-from cloaca.engine.attempt import Call, Ended, check_size, checked_result, describe, traceback_of
+from cloaca.engine.attempt import Call, Ended, check_size, checked_result, ignored
 from cloaca.engine.crew import Crew
 from cloaca.engine.handle import TaskHandle
 from cloaca.engine.log import Log
@@ -29,7 +29,8 @@ from cloaca.engine.record import Record
 from cloaca.engine.retry import retry_delay
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
-from cloaca.errors import ContextError, TaskTimeout
+from cloaca.errors import ContextError
+from cloaca.failure import Failure, function_name, one_line
 from cloaca.resources.phases import RunPhase
 from cloaca.resources.recorded import RecordedStatus
 
@@ -376,17 +377,29 @@ class Execution:
         context = Context._holding(self._progress.input_of(task))
         arguments = (context, handle) if definition.takes_handle else (context,)
         timeout = definition.timeout_seconds or self._workshop.task_timeout
-        self._call(_Try(definition, handle, context), definition.function, arguments, definition.is_async, timeout)
+        keep = functools.partial(checked_result, given=context, limit=self._workshop.context_limit)
+        attempt = _Try(definition, handle, context)
+        self._call(attempt, definition.function, arguments, keep, timeout, is_async=definition.is_async)
 
     def _call(
         self,
         attempt: _Try,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
-        is_async: bool,
+        keep: Callable[[Any], Any],
         timeout: float | None,
+        *,
+        is_async: bool,
     ) -> None:
-        call = Call(function, arguments, is_async=is_async, loop=self._workshop.loop, tell=self._told, over=self._wake)
+        call = Call(
+            function,
+            arguments,
+            is_async=is_async,
+            loop=self._workshop.loop,
+            tell=self._told,
+            over=self._wake,
+            keep=keep,
+        )
         call.handle = attempt.handle
         self._tries[call] = attempt
         if timeout is not None:
@@ -421,39 +434,30 @@ class Execution:
 
     def _tried(self, attempt: _Try, ended: Ended) -> None:
         """The function returned, raised or took too long."""
-        definition = attempt.definition
-        if ended.error is None:
-            ended = self._checked(attempt, ended.value)
-        if ended.error is None:
+        definition, failure = attempt.definition, ended.failure
+        if failure is None:
             if definition.on_success is None:
                 self._settle(attempt, ended)
             else:
                 self._call_back(attempt, ended, definition.on_success, Context(ended.value.data))
             return
-        delay = self._delay(definition, ended.error)
+        delay = self._delay(definition, failure)
         if delay is not None:
-            self._try_again(attempt, ended.error, delay)
+            self._try_again(attempt, ended, failure, delay)
         elif definition.on_failure is None:
             self._settle(attempt, ended)
         else:
-            self._call_back(attempt, ended, definition.on_failure, describe(ended.error), attempt.context)
+            self._call_back(attempt, ended, definition.on_failure, failure.message, attempt.context)
 
-    def _checked(self, attempt: _Try, returned: Any) -> Ended:
-        """What counts of what the function returned: a context to be kept, or why there is none."""
-        try:
-            return Ended(checked_result(returned, attempt.context, self._workshop.context_limit))
-        except Exception as error:  # noqa: BLE001 - a mapping of the user's own may raise whatever it likes
-            return Ended(error=error)
-
-    def _delay(self, definition: TaskDefinition, error: Exception) -> float | None:
+    def _delay(self, definition: TaskDefinition, failure: Failure) -> float | None:
         """Seconds until the next try; None: that was the last one."""
         failures = self._progress.attempts_of(definition.id)
-        return retry_delay(definition.retry, failures, error, _chance())
+        return retry_delay(definition.retry, failures, failure, _chance())
 
-    def _try_again(self, attempt: _Try, error: Exception, delay: float) -> None:
+    def _try_again(self, attempt: _Try, ended: Ended, failure: Failure, delay: float) -> None:
         task = attempt.definition.id
-        attempt.handle.close(given_up=isinstance(error, TaskTimeout))
-        self._progress.retrying(task, f"retrying in {delay:.1f} s: {describe(error)}")
+        attempt.handle.close(given_up=ended.timed_out)
+        self._progress.retrying(task, f"retrying in {delay:.1f} s: {failure.message}")
         self._news = True
         again = functools.partial(self._post, functools.partial(self._retry, attempt.definition))
         self._retries[task] = self._workshop.timers.after(delay, again)
@@ -465,24 +469,25 @@ class Execution:
     def _call_back(self, attempt: _Try, ended: Ended, callback: Callable[..., Any], *news: Any) -> None:
         """Tell the task's own callback, within the try's slot."""
         arguments = (attempt.definition.id, *news)
-        self._call(attempt._replace(ended=ended), callback, arguments, False, self._workshop.task_timeout)
+        attempt = attempt._replace(ended=ended)
+        self._call(attempt, callback, arguments, ignored, self._workshop.task_timeout, is_async=False)
 
     def _called_back(self, attempt: _Try, ended: Ended, answer: Ended) -> None:
-        if answer.error is not None:  # which fails nothing
+        if answer.failure is not None:  # which fails nothing
             definition = attempt.definition
-            callback = definition.on_success if ended.error is None else definition.on_failure
-            name = getattr(callback, "__name__", repr(callback))
-            log.warning("task %r: its callback %s raised %s", definition.id, name, describe(answer.error))
+            callback = definition.on_success if ended.failure is None else definition.on_failure
+            said = one_line(answer.failure.message)
+            log.warning("task %r: its callback %s raised %s", definition.id, function_name(callback), said)
         self._settle(attempt, ended)
 
     def _settle(self, attempt: _Try, ended: Ended) -> None:
         """The task has ended."""
         task = attempt.definition.id
-        attempt.handle.close(given_up=isinstance(ended.error, TaskTimeout))
-        if ended.error is None:
+        attempt.handle.close(given_up=ended.timed_out)
+        if ended.failure is None:
             self._progress.completed(task, ended.value, self._now)
         else:
-            self._progress.gave_up(task, describe(ended.error), traceback_of(ended.error), self._now)
+            self._progress.gave_up(task, ended.failure.message, ended.failure.traceback, self._now)
         self._news = True
 
 

@@ -15,6 +15,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
+from cloaca.engine.log import Log
+from cloaca.failure import failure_of, one_line
+
+log = Log("cloaca.engine")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -55,6 +60,23 @@ def runs_in(loop: Loop) -> bool:
         return False  # then nothing async runs anywhere
     running = asyncio._get_running_loop()
     return running is not None and running is (loop.asyncio if isinstance(loop, LateLoop) else loop)
+
+
+def run_on(loop: AbstractEventLoop) -> None:
+    """Run ``loop`` until it is stopped, whatever user code does on it.
+
+    A task that a function left in the background may raise SystemExit, which asyncio lets through: it ends that task,
+    not the loop that everything else waits for. KeyboardInterrupt is Ctrl-C in the main thread, and is raised there.
+    """
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
+            log.warning("a task in the background raised %s", one_line(failure_of(error).message))
+        else:
+            return
 
 
 class _Alarm:
@@ -162,7 +184,7 @@ class LateLoop:
         try:
             if self._stopped:  # perhaps before there was anything of asyncio to stop
                 loop.call_soon(self._end)
-            loop.run_forever()
+            run_on(loop)
             loop.run_until_complete(_wind_down(loop))
         finally:
             asyncio.set_event_loop(None)

@@ -9,11 +9,9 @@ from typing import Any
 from cloaca.engine.merge import merge
 from cloaca.engine.plan import Plan
 from cloaca.engine.record import Kept, Record, TaskRecord
+from cloaca.failure import MESSAGE_LIMIT, plain_text
 from cloaca.resources.phases import RunPhase, TaskPhase
 from cloaca.resources.recorded import RecordedStatus
-
-MESSAGE_LIMIT = 4_096  # characters of a message in a status
-TRACEBACK_LIMIT = 16_384
 
 
 class Progress:
@@ -103,7 +101,7 @@ class Progress:
 
     def retrying(self, task: str, message: str) -> None:
         """A try of ``task`` failed; another one will be made."""
-        self._tasks[task].change(message=shortened(message, MESSAGE_LIMIT))
+        self._tasks[task].change(message=plain_text(message, MESSAGE_LIMIT))
 
     def completed(self, task: str, context: Kept, now: datetime) -> None:
         """``task`` ended well with ``context``."""
@@ -117,19 +115,16 @@ class Progress:
                 self._ready.append(dependent)
 
     def gave_up(self, task: str, message: str, traceback: str | None, now: datetime) -> None:
-        """``task`` failed for good: what depends on it is skipped, what does not goes on."""
-        self._tasks[task].end(TaskPhase.FAILED, now, shortened(message, MESSAGE_LIMIT))
+        """``task`` failed for good: what depends on it is skipped, what does not goes on. ``traceback`` is plain."""
+        self._tasks[task].end(TaskPhase.FAILED, now, plain_text(message, MESSAGE_LIMIT))
         self._finish(task)
         if self._failure is None:
-            self._failure = (
-                f"task {task!r} failed: {shortened(message, MESSAGE_LIMIT)}",
-                None if traceback is None else shortened(traceback, TRACEBACK_LIMIT),
-            )
+            self._failure = (f"task {task!r} failed: {plain_text(message, MESSAGE_LIMIT)}", traceback)
         self._skip_dependents(task, now)
 
     def failed_as_a_whole(self, message: str) -> None:
         """Every task completed, and the run failed all the same."""
-        self._failure = (message, None)
+        self._failure = (plain_text(message, MESSAGE_LIMIT), None)
 
     def cancelled(self, now: datetime, message: str) -> None:
         """Whatever is unfinished will not run."""
@@ -198,13 +193,3 @@ class Progress:
             self._tasks[dependent].end(TaskPhase.SKIPPED, now, f"skipped: task {task!r} did not complete")
             self._finish(dependent)
             doomed.extend(self._dependents[dependent])
-
-
-def shortened(text: str, limit: int) -> str:
-    """``text``, or its end with a mark where it is longer than ``limit`` characters: an error's end says most.
-
-    What is no valid text (lone surrogates, as in the name of a file) is written as escapes.
-    """
-    if not text.isascii():
-        text = text.encode(errors="backslashreplace").decode()
-    return text if len(text) <= limit else "… " + text[-(limit - 2) :]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from cloaca.authoring.retry import RetryCondition, RetryPolicy
-from cloaca.errors import ContextError, TaskResultError
+from cloaca.failure import Failure, FailureKind
 
 JITTER = 0.25  # the largest part of a delay that chance adds
 
 
-def retry_delay(policy: RetryPolicy, failures: int, error: BaseException, chance: float) -> float | None:
+def retry_delay(policy: RetryPolicy, failures: int, failure: Failure, chance: float) -> float | None:
     """Seconds until the next try, or None: the task has failed for good.
 
     ``failures`` counts the tries that failed, from 1; ``chance`` is a number in [0, 1). The delay never exceeds the
     policy's largest.
 
-    >>> retry_delay(RetryPolicy(jitter=False), 2, OSError("gone"), 0.0)
+    >>> from cloaca.failure import failure_of
+    >>> retry_delay(RetryPolicy(jitter=False), 2, failure_of(OSError("gone")), 0.0)
     2.0
     """
-    if failures > policy.max_attempts or not worth_retrying(policy.condition, error):
+    if failures > policy.max_attempts or not worth_retrying(policy.condition, failure):
         return None
     strategy = policy.backoff
     if strategy.kind == "fixed":
@@ -34,23 +35,23 @@ def retry_delay(policy: RetryPolicy, failures: int, error: BaseException, chance
     return delay / 1000
 
 
-def worth_retrying(condition: RetryCondition, error: BaseException) -> bool:
-    """Whether the condition covers ``error``; none covers a result that cannot be kept, which no try makes better."""
-    if condition.kind == "never" or isinstance(error, (ContextError, TaskResultError)):
+def worth_retrying(condition: RetryCondition, failure: Failure) -> bool:
+    """Whether the condition covers ``failure``; none covers a result that cannot be kept, which no try makes better."""
+    if condition.kind == "never" or failure.kind is FailureKind.UNKEEPABLE:
         return False
     if condition.kind == "transient":
-        return is_transient(error)
+        return is_transient(failure)
     if condition.kind == "pattern":
-        text = f"{type(error).__name__}: {error}".lower()
+        text = failure.text.lower()
         return any(pattern.lower() in text for pattern in condition.patterns)
     return True
 
 
-def is_transient(error: BaseException) -> bool:
+def is_transient(failure: Failure) -> bool:
     """Connection and time-out errors: by type, or by the words that libraries put into theirs."""
-    if isinstance(error, (ConnectionError, TimeoutError)):
+    if failure.kind is FailureKind.TRANSIENT:
         return True
-    text = f"{type(error).__name__} {error}".lower()
+    text = failure.text.lower()
     return any(word in text for word in ("timeout", "timed out", "connection", "temporar", "unavailable"))
 
 

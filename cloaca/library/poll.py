@@ -18,6 +18,10 @@ from cloaca.polling.answers import drain, drain_async, interpret, is_async_gener
 from cloaca.polling.messages import Fire
 
 
+class PollFailed(CloacaError):
+    """The function raised, or answered something wrong; the message says what, in plain text."""
+
+
 class Poll:
     """Calls ``definition``'s function once. ``publish`` returns when the fires are durable. Belongs to the loop."""
 
@@ -35,13 +39,13 @@ class Poll:
     async def run(self, timeout: float) -> None:
         """Return when everything that it fired is durable.
 
-        Raises what the function raised, TaskTimeout when it neither returns nor yields for ``timeout`` seconds, and
-        what ``publish`` raises. A function that is given up fires nothing more.
+        Raises PollFailed where the function raised or answered something wrong, TaskTimeout when it neither returns nor
+        yields for ``timeout`` seconds, and what ``publish`` raises. A function that is given up fires nothing more.
         """
         self._loop = asyncio.get_running_loop()
         is_async = self._definition.is_async or is_async_generator(self._definition)
         function = self._on_loop if is_async else self._in_thread
-        calling = self._loop.create_task(call(function, is_async=is_async, crew=self._crew))
+        calling = self._loop.create_task(call(function, is_async=is_async, crew=self._crew, keep=interpret))
         try:
             while not calling.done():
                 before = self.published
@@ -52,9 +56,9 @@ class Poll:
         finally:
             self._over = True
             calling.cancel()
-        if ended.error is not None:
-            raise ended.error
-        fires, _ = interpret(ended.value)
+        if ended.failure is not None:
+            raise PollFailed(ended.failure.message)
+        fires, _ = ended.value
         if fires:
             self.published += 1
             await self._publish_to(fires)

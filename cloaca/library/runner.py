@@ -24,6 +24,7 @@ from cloaca.engine.crew import Crew
 from cloaca.engine.execute import Execution, Stop, StopReason, Workshop, execute
 from cloaca.engine.handle import current_handle
 from cloaca.engine.journal import StoreJournal
+from cloaca.engine.loop import run_on
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import (
@@ -124,7 +125,7 @@ class DefaultRunner(ScheduleMethods):
         self._crew = Crew()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(LoopThreads())
-        self._thread = threading.Thread(target=self._loop.run_forever, name="cloaca-runner", daemon=True)
+        self._thread = threading.Thread(target=run_on, args=(self._loop,), name="cloaca-runner", daemon=True)
         self._thread.start()
         try:
             self._begin(self._open(database_url)).result()

@@ -18,11 +18,11 @@ from cloaca.authoring.context import Context
 from cloaca.authoring.registry import Registry
 from cloaca.authoring.trigger import TriggerDefinition
 from cloaca.authoring.workflow import Workflow
-from cloaca.engine.attempt import describe
 from cloaca.engine.crew import Crew
 from cloaca.errors import AlreadyExists, CloacaError, Conflict, NotFound, ScheduleNotFound
+from cloaca.failure import failure_of, one_line
 from cloaca.library.cron import Submit, iso, page
-from cloaca.library.poll import Poll
+from cloaca.library.poll import Poll, PollFailed
 from cloaca.library.presence import Presence
 from cloaca.polling import schedule
 from cloaca.polling.messages import Fire
@@ -193,7 +193,8 @@ class TriggerSchedules:
                 polled.errors = 0
             except Exception as error:  # noqa: BLE001  # whatever user code or a store away raises
                 polled.errors += 1
-                log.warning("trigger %s: poll failed: %s", name, describe(error))
+                said = str(error) if isinstance(error, PollFailed) else failure_of(error).message
+                log.warning("trigger %s: poll failed: %s", name, one_line(said))
 
     async def _claimed(self, definition: TriggerDefinition) -> TriggerSchedule | None:
         """The trigger's row where this runner may poll it now; None: it is disabled, or another runner polls it."""

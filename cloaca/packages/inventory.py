@@ -10,6 +10,10 @@ from typing import Any
 from cloaca.authoring.registry import Registry
 from cloaca.authoring.task import TaskDefinition
 from cloaca.authoring.trigger import TriggerDefinition
+from cloaca.errors import LoadError
+from cloaca.failure import failure_of, plain_text
+
+_LONGEST_DESCRIPTION = 10_000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +92,21 @@ class Inventory:
 
 
 def inventory_of(registry: Registry) -> Inventory:
-    """What ``registry`` holds."""
+    """What ``registry`` holds. Raises LoadError where a callable object refuses to be looked at."""
+    try:
+        return _inventory_of(registry)
+    except BaseException as error:
+        failure = failure_of(error)
+        message = f"what the package registers cannot be listed: {failure.message}"
+        raise LoadError(message, failure.traceback or "") from error
+
+
+def _inventory_of(registry: Registry) -> Inventory:
     return Inventory(
         workflows=tuple(
             WorkflowItem(
                 name=workflow.name,
-                description=workflow.description,
+                description=plain_text(workflow.description, _LONGEST_DESCRIPTION),
                 tasks=tuple(_task_item(task) for task in workflow.tasks.values()),
             )
             for workflow in registry.workflows.values()
@@ -143,7 +156,8 @@ def _path(function: Callable[..., Any]) -> str:
 def _first_line(function: Callable[..., Any]) -> str:
     if not hasattr(function, "__code__"):
         return ""  # the docstring of an object is its class's
-    return next(iter((function.__doc__ or "").strip().splitlines()), "").strip()
+    line = next(iter((function.__doc__ or "").strip().splitlines()), "").strip()
+    return plain_text(line, _LONGEST_DESCRIPTION)
 
 
 def _place_of(function: Callable[..., Any]) -> Place | None:

@@ -12,13 +12,14 @@ from types import ModuleType
 
 from cloaca.authoring.registry import Registry, collecting
 from cloaca.errors import DefinitionError, LoadError
+from cloaca.failure import failure_of, frames_of, last_lines, plain_text, shown
 
 MANIFEST_NAME = "manifest.json"
 VENDOR = "vendor"
 """The folder in an archive whose modules can be imported beside those at its root."""
 
 _LONGEST_TRACEBACK = 8_000
-_FRAMES = 30
+_LONGEST_SUMMARY = 1_000
 
 
 def load_package(root: Path, entry_module: str) -> Registry:
@@ -43,13 +44,6 @@ def load_package(root: Path, entry_module: str) -> Registry:
         try:
             module = importlib.import_module(entry_module)
             _gather_loose_tasks(registry, root)
-        except KeyboardInterrupt:
-            raise
-        except SystemExit as error:
-            message = f"importing {entry_module!r} called sys.exit({'' if error.code is None else repr(error.code)})"
-            raise LoadError(
-                f"{message}: a module that is imported must not exit", _trimmed_traceback(error, root)
-            ) from error
         except BaseException as error:
             raise _import_failed(entry_module, error, root) from error
     if not _belongs(module, root):
@@ -93,55 +87,43 @@ def _package_name(root: Path) -> str:
 
 
 def _import_failed(entry_module: str, error: BaseException, root: Path) -> LoadError:
-    import traceback  # most imports succeed
-
-    said = "".join(traceback.format_exception_only(type(error), error)).strip().splitlines()
-    summary = said[-1] if not isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
-    return LoadError(
-        f"importing {entry_module!r} failed: {summary[:1000]}{_where(error, root)}{_advice(error, entry_module)}",
-        _trimmed_traceback(error, root),
-    )
+    """Whatever the import raised; it may be an exception class of the package's own that cannot even be printed."""
+    failure = failure_of(error, _is_machinery)
+    trace = "" if failure.traceback is None else failure.traceback.replace(f"{root}/", "").strip()
+    trace = last_lines(trace, _LONGEST_TRACEBACK)
+    if issubclass(type(error), SystemExit):
+        code = SystemExit.__dict__["code"].__get__(error)
+        message = f"importing {entry_module!r} called sys.exit({'' if code is None else shown(code)})"
+        return LoadError(f"{message}: a module that is imported must not exit", trace)
+    summary = plain_text(failure.message.replace(f"{root}/", ""), _LONGEST_SUMMARY)
+    advice = _advice(error, entry_module)
+    return LoadError(f"importing {entry_module!r} failed: {summary}{_where(error, root)}{advice}", trace)
 
 
 def _where(error: BaseException, root: Path) -> str:
     """`` (data_ingest/__init__.py:31)``: the innermost line of the package itself."""
-    if isinstance(error, SyntaxError):
+    if issubclass(type(error), SyntaxError):
         return ""  # it says so itself
-    import traceback
-
     found = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        path = Path(frame.filename)
+    for file, line in frames_of(error):
+        path = Path(file)
         if path.is_relative_to(root):
-            found = f" ({path.relative_to(root).as_posix()}:{frame.lineno})"
+            found = f" ({plain_text(path.relative_to(root).as_posix(), _LONGEST_SUMMARY)}:{line})"
     return found
 
 
 def _advice(error: BaseException, entry_module: str) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        name = error.name.partition(".")[0]
+    if issubclass(type(error), ModuleNotFoundError):
+        missing = ImportError.__dict__["name"].__get__(error)
+        if not issubclass(type(missing), str) or not missing:
+            return ""
+        name = plain_text(missing, _LONGEST_SUMMARY).partition(".")[0]
         if name == entry_module.partition(".")[0]:
             return ": the archive has no such module; see python.entry_module in manifest.json"
         return f": put {name!r} into the entry package or vendor/, or use a runtime image that has it"
-    if isinstance(error, DefinitionError):
+    if issubclass(type(error), DefinitionError):
         return ": correct the decorator and pack again"
     return ""
-
-
-def _trimmed_traceback(error: BaseException, root: Path) -> str:
-    """The traceback without our frames and importlib's, with paths relative to the package's root."""
-    import traceback
-
-    formatted = traceback.TracebackException.from_exception(error)
-    link: traceback.TracebackException | None = formatted
-    while link is not None:
-        frames = [frame for frame in link.stack if not _is_machinery(frame.filename)]
-        link.stack = traceback.StackSummary.from_list(frames[-_FRAMES:])
-        link = link.__cause__ or link.__context__
-    text = "".join(formatted.format()).replace(f"{root}/", "").strip()
-    if len(text) > _LONGEST_TRACEBACK:
-        text = f"…\n{text[-_LONGEST_TRACEBACK:]}"
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_machinery(filename: str) -> bool:

@@ -9,9 +9,11 @@ from typing import Any
 from cloaca.authoring.context import CONTEXT_LIMIT, Context, plain
 from cloaca.authoring.trigger import TriggerDefinition, TriggerResult
 from cloaca.errors import TriggerResultError
+from cloaca.failure import class_name, plain_text, shown
 from cloaca.polling.messages import Fire
 
 LONGEST_KEY = 1_024  # characters
+LONGEST_REASON = 1_000  # characters that are kept of why a poll skipped
 
 Publish = Callable[[tuple[Fire, ...]], None]  # returns when the fires are durable
 
@@ -50,13 +52,13 @@ async def drain_async(answers: AsyncIterator[Any], publish: Callable[[tuple[Fire
 def interpret(answer: Any) -> tuple[tuple[Fire, ...], str]:
     """(fires, reason of the skip) of one result, a bool or a list of results.
 
-    Raises TriggerResultError for anything else.
+    Raises TriggerResultError for anything else. It may call user code: the answer's own.
     """
     if isinstance(answer, bool):
         return ((Fire(),), "") if answer else ((), "")
     if isinstance(answer, TriggerResult):
         if answer.context is None:
-            return (), answer.reason
+            return (), _reason(answer.reason)
         return (_fire(answer.context, answer.key),), ""
     if isinstance(answer, Iterable) and not isinstance(answer, (str, bytes, Mapping)):
         parts = [interpret(item) for item in answer]
@@ -67,23 +69,60 @@ def interpret(answer: Any) -> tuple[tuple[Fire, ...], str]:
     )
 
 
+def _reason(reason: Any) -> str:
+    if not isinstance(reason, str):
+        raise TriggerResultError(
+            f"the reason of a skip is of type {class_name(reason)}: write TriggerResult.skip() or a string in it"
+        )
+    return plain_text(reason, LONGEST_REASON)
+
+
+def _key(key: str | None) -> str | None:
+    """``key`` where every store can keep it."""
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise TriggerResultError(f"the key {shown(key)} is of type {class_name(key)}: a key is a string")
+    key = str.__str__(key)
+    if len(key) > LONGEST_KEY:
+        raise TriggerResultError(
+            f"the key {shown(key[:40])}… has {len(key)} characters, more than {LONGEST_KEY}: use a hash of it"
+        )
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise TriggerResultError(
+            f"the key {shown(key)} holds a lone surrogate, as the name of a file does that is not UTF-8: "
+            "use a hash of it, such as hashlib.sha256(os.fsencode(name)).hexdigest()"
+        ) from None
+    return key
+
+
 def _fire(context: Context, key: str | None) -> Fire:
-    if key is not None and len(key) > LONGEST_KEY:
-        raise TriggerResultError(
-            f"the key {key[:40]!r}… has {len(key)} characters, more than {LONGEST_KEY}: use a hash of it"
-        )
+    key = _key(key)
     data = plain(context, "the fired context")
-    size = len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode())
-    if size > CONTEXT_LIMIT:
-        raise TriggerResultError(
-            f"the fired context is {size:,} bytes as JSON, over the limit of {CONTEXT_LIMIT:,}: "
-            "store the data elsewhere and fire with a reference to it"
-        )
+    _check_size(data, "the fired context", "fire with a reference to it")
     return Fire(context=data, key=key)
 
 
+def kept_state(state: Context) -> dict[str, Any]:
+    """What is kept of a trigger's ``state``. Raises ContextError and TriggerResultError for what cannot be."""
+    data: dict[str, Any] = plain(state, "state")
+    _check_size(data, "the state", "keep a reference to it")
+    return data
+
+
+def _check_size(data: Any, what: str, advice: str) -> None:
+    size = len(json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode())
+    if size > CONTEXT_LIMIT:
+        raise TriggerResultError(
+            f"{what} is {size:,} bytes as JSON, over the limit of {CONTEXT_LIMIT:,}: "
+            f"store the data elsewhere and {advice}"
+        )
+
+
 def _shown(answer: Any) -> str:
-    return "None" if answer is None else f"{type(answer).__qualname__} {str(answer)[:80]!r}"
+    return "None" if answer is None else f"{class_name(answer)} {shown(answer)}"
 
 
 def is_async_generator(definition: TriggerDefinition) -> bool:

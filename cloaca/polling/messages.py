@@ -6,7 +6,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloaca.failure import last_lines, plain_text
+
 LONGEST_LINE = 64 * 1024 * 1024  # bytes; a tick may carry many fires of up to 256 KiB each
+_LONGEST_ERROR = 4_096  # characters
+_LONGEST_TRACEBACK = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,10 @@ def answer_line(answer: Yielded | Ended) -> bytes:
 
 
 def parse_answer(line: bytes) -> Yielded | Ended:
-    """What a worker answered. Raises ValueError, KeyError or TypeError for what no worker of ours writes."""
+    """What a worker answered. Raises ValueError, KeyError or TypeError for what no worker of ours writes.
+
+    User code runs in the worker and may write there too: texts are cut, and made plain, once more.
+    """
     message = json.loads(line)
     fires = tuple(Fire(context=dict(item["context"]), key=item["key"]) for item in message["fires"])
     if not message.get("ended"):
@@ -89,7 +96,11 @@ def parse_answer(line: bytes) -> Yielded | Ended:
         id=int(message["id"]),
         fires=fires,
         state=message["state"],
-        reason=str(message["reason"]),
-        error=message["error"],
-        traceback=message["traceback"],
+        reason=plain_text(message["reason"], _LONGEST_ERROR),
+        error=None if message["error"] is None else plain_text(message["error"], _LONGEST_ERROR),
+        traceback=None if message["traceback"] is None else _plain_traceback(message["traceback"]),
     )
+
+
+def _plain_traceback(text: str) -> str:
+    return last_lines(plain_text(text, max(len(text), 100)), _LONGEST_TRACEBACK)

@@ -13,6 +13,7 @@ from typing import Any
 
 from cloaca.authoring.duration import parse_duration
 from cloaca.errors import CloacaError, StoreUnavailable
+from cloaca.failure import one_line
 from cloaca.polling import schedule, tick
 from cloaca.polling.entry import Entry, resumed_status, timing
 from cloaca.polling.ledger import FiredKeys
@@ -355,9 +356,9 @@ class Poller:
             try:
                 ended = await self._call(entry, effective, publish, found)
             except PollFailed as stopped:
-                error = str(stopped)
+                error = tick.error_text(str(stopped), None)
             else:
-                error = _error_of(ended)
+                error = None if ended.error is None else tick.error_text(ended.error, ended.traceback)
                 if error is None and ended.fires:
                     await self._recorder.submit(entry, ended.fires, ended.state, found)
             if error is not None:
@@ -375,7 +376,7 @@ class Poller:
         except TriggerGone as gone:
             self._let_go(entry, gone)
         except CloacaError as refused:  # a fire that the store will never take, such as one over the limit
-            await failed(str(refused))
+            await failed(tick.error_text(str(refused), None))
         finally:
             entry.polling = None
             if self._entries.get(entry.name) is entry:
@@ -394,7 +395,7 @@ class Poller:
                 log.info("trigger %s: %s; it is called again", entry.name, interrupted)
 
     async def _failed(self, entry: Entry, failed: Tick, error: str) -> None:
-        log.warning("trigger %s: poll failed: %s", entry.name, error.splitlines()[0] if error else "")
+        log.warning("trigger %s: poll failed: %s", entry.name, one_line(error.partition("\n")[0]))
         entry.unwritten.append(failed)
         entry.status = tick.after_error(entry.status, error)
         await self._recorder.write(entry)
@@ -415,12 +416,6 @@ class Poller:
             return False
         entry.status = entry.status.model_copy(update={"state": state})
         return True
-
-
-def _error_of(ended: Ended) -> str | None:
-    if ended.error is None:
-        return None
-    return f"{ended.error}\n{ended.traceback}" if ended.traceback else ended.error
 
 
 def _now() -> datetime:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
-from cloaca.errors import Conflict, NotFound, StoreUnavailable
+from cloaca.errors import Conflict, Invalid, NotFound, StoreUnavailable
 from cloaca.polling import tick
 from cloaca.polling.entry import Entry
 from cloaca.polling.messages import Fire
@@ -126,7 +126,8 @@ class Recorder:
         entry.ours = await self._persistently(claim)
 
     async def write(self, entry: Entry) -> None:
-        """Record our half of the status, of a trigger that was claimed. Raises TriggerGone."""
+        """Record our half of the status, of a trigger that was claimed. Raises TriggerGone, and Invalid where the store
+        will never take it: then the entry goes on from what the store has."""
         ticks, entry.unwritten = entry.unwritten, []
         entry.status = tick.with_ticks(entry.status, ticks)
         entry.written_at = asyncio.get_running_loop().time()
@@ -143,7 +144,11 @@ class Recorder:
                     if tick.is_replaced(entry.status, entry.trigger.status):
                         raise Replaced(f"another poller polls {entry.trigger.ref} now") from None
 
-        entry.trigger = await self._persistently(write)
+        try:
+            entry.trigger = await self._persistently(write)
+        except Invalid:  # such as one that is too large
+            entry.status = tick.taken_over(entry.status, entry.trigger.status)
+            raise
 
     async def _fresh(self, entry: Entry) -> Trigger:
         fresh = await self._store.get(Trigger, entry.name, self._namespace)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from cloaca.errors import CloacaError
+from cloaca.failure import last_lines, plain_text
 from cloaca.polling.messages import Fire
 from cloaca.resources.meta import ObjectMeta, owned_by
 from cloaca.resources.names import keyed_run_name, manual_run_name, run_labels, tick_run_name
@@ -16,6 +17,8 @@ from cloaca.resources.run import RunSpec, TriggerReference, WorkflowRun
 from cloaca.resources.trigger import FireIntent, PendingTick, Tick, TickOutcome, Trigger, TriggerStatus
 
 TICKS_KEPT = 20
+REASON_LIMIT = 1_000  # characters of a tick's reason
+ERROR_LIMIT = 4_096  # characters of lastError
 INTENT_LIMIT = 500 * 1024
 """Bytes of JSON of the fires that are recorded before their runs are made: the object that holds them, which holds the
 trigger's state as well, must stay below the 1.5 MiB that etcd takes."""
@@ -179,12 +182,13 @@ def _repeated(run: str) -> str:
 
 def skipped_tick(*, time: datetime, duration: float, reason: str) -> Tick:
     """A poll that found nothing to do."""
-    return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.SKIPPED, reason=reason[:1000])
+    reason = reason[:REASON_LIMIT]
+    return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.SKIPPED, reason=reason)
 
 
 def error_tick(*, time: datetime, duration: float, error: str) -> Tick:
     """A poll that failed."""
-    return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.ERROR, reason=error[:1000])
+    return Tick(time=time, duration_ms=_milliseconds(duration), outcome=TickOutcome.ERROR, reason=error[:REASON_LIMIT])
 
 
 def blocked_tick(*, time: datetime, run: str) -> Tick:
@@ -220,9 +224,15 @@ def after_success(status: TriggerStatus) -> TriggerStatus:
     return status.model_copy(update={"consecutive_errors": 0, "last_error": None})
 
 
+def error_text(message: str, traceback: str | None) -> str:
+    """What is told of a poll that failed: its error first, then the end of the traceback, as far as there is room."""
+    error = plain_text(message, REASON_LIMIT)
+    return error if traceback is None else f"{error}\n{last_lines(traceback, ERROR_LIMIT - len(error) - 1)}"
+
+
 def after_error(status: TriggerStatus, error: str) -> TriggerStatus:
-    """``status`` after a poll that failed."""
-    return status.model_copy(update={"consecutive_errors": status.consecutive_errors + 1, "last_error": error[:4096]})
+    """``status`` after a poll that failed with ``error``, an ``error_text``."""
+    return status.model_copy(update={"consecutive_errors": status.consecutive_errors + 1, "last_error": error})
 
 
 def poll_half(ours: TriggerStatus, theirs: TriggerStatus) -> TriggerStatus:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import socket
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from cloaca.authoring.context import Context, plain
+from cloaca.authoring.context import Context
 from cloaca.authoring.trigger import TriggerDefinition
-from cloaca.polling.answers import drain, drain_async, interpret, is_async_generator
+from cloaca.failure import failure_of, one_line
+from cloaca.polling.answers import drain, drain_async, interpret, is_async_generator, kept_state
 from cloaca.polling.callers import Callers
-from cloaca.polling.messages import Ended, Fire, Yielded, answer_line
+from cloaca.polling.messages import LONGEST_LINE, Ended, Fire, Yielded, answer_line
 
 HELD_UP = 0.005
 """Seconds that functions which came due together may take, one after the other, before further threads help."""
 _MOST_THREADS = 64
-_TRACEBACK_LIMIT = 8_192
+_LAST_WORDS = 1.0  # seconds
+
+log = logging.getLogger("cloaca.polling")
 
 
 def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> None:
@@ -29,8 +32,25 @@ def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> N
 
     Whatever still runs then is given up: a generator whose fire was not acknowledged must not go on.
     """
-    asyncio.run(_Worker(triggers).serve(channel))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    serving = loop.create_task(_Worker(triggers).serve(channel))
+    while not serving.done():
+        try:
+            loop.run_until_complete(serving)
+        except SystemExit as error:  # of a task that a function left in the background: asyncio lets it through
+            log.warning("a task in the background of a trigger raised %s", one_line(failure_of(error).message))
+    loop.run_until_complete(_wind_down())
     os._exit(0)  # threads of hung functions would keep the interpreter
+
+
+async def _wind_down() -> None:
+    """Let async functions that are given up clean up."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=_LAST_WORDS)
 
 
 class _Worker(asyncio.Protocol):
@@ -99,10 +119,13 @@ class _Worker(asyncio.Protocol):
     # --- answers
 
     def _answer(self, answer: Ended) -> None:
-        try:
-            line = answer_line(answer)
-        except (TypeError, ValueError) as error:  # such as the reason of a skip that is no text
-            line = answer_line(Ended(id=answer.id, error=f"what the function returned cannot be told: {error}"))
+        line = answer_line(answer)
+        if len(line) >= LONGEST_LINE:
+            error = (
+                f"the function returned {len(answer.fires):,} fires of {len(line):,} bytes as JSON, over the limit of "
+                f"{LONGEST_LINE:,} for one answer: yield them, a part at a time"
+            )
+            line = answer_line(Ended(id=answer.id, error=error))
         self._answers.append(line)
 
     def _send_soon(self) -> None:
@@ -165,7 +188,7 @@ class _Poll:
 
     def kept(self) -> dict[str, Any] | None:
         """What the function keeps as its state; None: it keeps none."""
-        return plain(self._state, "state") if "state" in self._definition.arguments else None
+        return kept_state(self._state) if "state" in self._definition.arguments else None
 
     async def on_loop(self) -> Ended:
         """Call an async function."""
@@ -176,9 +199,7 @@ class _Poll:
                 answers = self._definition.function(*self._arguments)
                 fires, reason = (), await drain_async(answers, partial(self._worker.publish, self))
             return Ended(id=self.id, fires=fires, state=self.kept(), reason=reason)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001  # whatever user code raises is an error of this poll
+        except BaseException as error:  # noqa: BLE001  # whatever user code raises, a CancelledError of its own too
             return self._failed(error)
 
     def in_thread(self) -> Ended:
@@ -195,20 +216,5 @@ class _Poll:
             return self._failed(error)
 
     def _failed(self, error: BaseException) -> Ended:
-        return Ended(id=self.id, error=_describe(error), traceback=_traceback(error))
-
-
-def _describe(error: BaseException) -> str:
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _traceback(error: BaseException) -> str | None:
-    """From the package's own code on; None: the error is none of its code's, but of what that returned."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("cloaca."):
-        frames = frames.tb_next
-    if frames is None:
-        return None
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    return text[-_TRACEBACK_LIMIT:]
+        failure = failure_of(error)
+        return Ended(id=self.id, error=failure.message, traceback=failure.traceback)

@@ -101,7 +101,7 @@ class _Link:
             self._lost(child)
         self._children.clear()
         if not self.loaded.done():
-            self.loaded.set_exception(LoadError("the process that imported the package died without an answer"))
+            self.loaded.set_exception(ImportCrashed("the process that imported the package died without an answer"))
         self.loaded.exception() if not self.loaded.cancelled() else None
 
     def _lost(self, child: Child) -> None:
@@ -233,9 +233,7 @@ class PackageZygote:
         except asyncio.TimeoutError:
             await self.close()
             raise ImportTimedOut(f"the import took longer than {timeout:g} s and was stopped") from None
-        except LoadError as error:
-            if error.traceback_text:
-                raise
+        except ImportCrashed:
             ended = await self._child.ended
             if ended.how == _ZYGOTE_GONE:
                 raise ProcessError("the first zygote ended before the package was imported") from None

@@ -68,4 +68,4 @@ def say_last(words: str) -> None:
     """Leave ``words`` as the container's termination message, as far as they fit; where there is no such file: fine."""
     path = Path(os.environ.get(LAST_WORDS, "/dev/termination-log"))
     with contextlib.suppress(OSError):
-        path.write_bytes(words.encode()[-LONGEST_WORDS:])
+        path.write_bytes(words.encode(errors="backslashreplace")[-LONGEST_WORDS:])

@@ -22,6 +22,7 @@ from cloacina_operator.core.plan import Action, CollectRuns, Plan, SubmitRun
 TriggerPlan = Plan[TriggerStatus]
 
 ERRORS_UNTIL_DEGRADED = 3
+_TAIL = 6  # lines of a traceback that a condition repeats
 ACTIVE_SHOWN = 100
 """Names of unfinished runs that a status has: it is written anew with each run that begins or ends."""
 
@@ -183,16 +184,23 @@ def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None, clo
 
 def _degraded(status: TriggerStatus) -> tuple[ConditionStatus, str, str]:
     if status.consecutive_errors >= ERRORS_UNTIL_DEGRADED:
-        last = "\n".join((status.last_error or "").strip().splitlines()[-6:])
-        return ConditionStatus.TRUE, TriggerReason.ERRORS_IN_A_ROW, f"the last polls failed, most recently with: {last}"
+        message = f"the last polls failed, most recently with: {_error_and_tail(status.last_error or '')}"
+        return ConditionStatus.TRUE, TriggerReason.ERRORS_IN_A_ROW, message
     before = find(status.conditions, TriggerCondition.DEGRADED)
     if before is not None and before.status is ConditionStatus.TRUE:
         said = before.message.partition("most recently with: ")[2].strip().splitlines()
         return (
             ConditionStatus.FALSE,
             TriggerReason.RECOVERED,
-            f"polls end well again, after: {said[-1] if said else ''}",
+            f"polls end well again, after: {said[0] if said else ''}",
         )
     if before is not None and before.reason == TriggerReason.RECOVERED:
         return ConditionStatus.FALSE, TriggerReason.RECOVERED, before.message
     return ConditionStatus.FALSE, TriggerReason.HEALTHY, ""
+
+
+def _error_and_tail(error: str) -> str:
+    """The first line of ``error``, which says what it was, and the last ones, which say where."""
+    first, *rest = error.strip().splitlines() or [""]
+    left_out = ["…"] if len(rest) > _TAIL else []
+    return "\n".join((first, *left_out, *rest[-_TAIL:]))

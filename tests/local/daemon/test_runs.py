@@ -43,7 +43,7 @@ async def test_a_package_that_is_copied_into_the_folder_is_polled_and_its_fire_r
         pytest.param("context.set('x', object())", "context value 'x' is of type builtins.object", id="unserialisable"),
         pytest.param("return 'text'", "the task returned str", id="returns text"),
         pytest.param("context.set('x', 'x' * 300_000)", "largest key: 'x'", id="context over the limit"),
-        pytest.param("raise SystemExit(3)", "SystemExit(3)", id="exits"),
+        pytest.param("raise SystemExit(3)", "SystemExit: 3", id="exits"),
     ],
 )
 async def test_a_task_that_fails_fails_its_run_and_says_why(daemon: Daemon, body: str, message: str) -> None:

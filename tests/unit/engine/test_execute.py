@@ -282,10 +282,10 @@ def fills_the_context(context: Any) -> None:
     ("function", "message"),
     [
         (raises_key_error, "KeyError: 'amount'"),
-        (exits, "RuntimeError: SystemExit(3)"),
-        (exits_in_its_thread, "RuntimeError: SystemExit(enough)"),
-        (interrupts, "RuntimeError: KeyboardInterrupt()"),
-        (cancels_itself, "RuntimeError: CancelledError()"),
+        (exits, "SystemExit: 3"),
+        (exits_in_its_thread, "SystemExit: enough"),
+        (interrupts, "KeyboardInterrupt"),
+        (cancels_itself, "CancelledError"),
         (returns_text, "TaskResultError: the task returned str; return the context, or nothing after changing it"),
         (returns_a_dict, "TaskResultError: the task returned dict; return the context, or nothing after changing it"),
         (

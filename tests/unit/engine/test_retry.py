@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cloaca.authoring.retry import BackoffStrategy, RetryCondition, RetryPolicy
 from cloaca.engine.retry import JITTER, retry_delay
 from cloaca.errors import ContextError, TaskResultError, TaskTimeout
+from cloaca.failure import failure_of
 
 POLICIES = st.builds(
     RetryPolicy,
@@ -22,6 +23,7 @@ POLICIES = st.builds(
     max_delay_ms=st.integers(0, 10**6),
     jitter=st.booleans(),
 )
+GONE = failure_of(OSError())
 CHANCE = st.floats(0, 1, exclude_max=True)
 
 
@@ -38,11 +40,11 @@ CHANCE = st.floats(0, 1, exclude_max=True)
 def test_the_delay_grows_as_the_strategy_says(backoff: BackoffStrategy, seconds: list[float]) -> None:
     policy = RetryPolicy(max_attempts=5, backoff=backoff, max_delay_ms=10_000, jitter=False)
 
-    assert [retry_delay(policy, failures, OSError(), 0.9) for failures in range(1, 7)] == [*seconds, None]
+    assert [retry_delay(policy, failures, GONE, 0.9) for failures in range(1, 7)] == [*seconds, None]
 
 
 def test_the_default_policy_retries_three_times() -> None:
-    delays = [retry_delay(RetryPolicy(), failures, OSError(), 0.0) for failures in (1, 2, 3, 4)]
+    delays = [retry_delay(RetryPolicy(), failures, GONE, 0.0) for failures in (1, 2, 3, 4)]
 
     assert delays == [1, 2, 4, None]
 
@@ -51,7 +53,7 @@ def test_the_default_policy_retries_three_times() -> None:
 @example(RetryPolicy(max_attempts=2000), 2000, 0.5)
 @given(POLICIES, st.integers(1, 2000), CHANCE)
 def test_no_delay_exceeds_the_largest_or_is_negative(policy: RetryPolicy, failures: int, chance: float) -> None:
-    delay = retry_delay(policy, failures, OSError(), chance)
+    delay = retry_delay(policy, failures, GONE, chance)
 
     assert (delay is None) == (failures > policy.max_attempts)
     assert delay is None or 0 <= delay <= policy.max_delay_ms / 1000
@@ -59,8 +61,8 @@ def test_no_delay_exceeds_the_largest_or_is_negative(policy: RetryPolicy, failur
 
 @given(st.integers(1, 3), CHANCE)
 def test_jitter_adds_up_to_a_quarter_and_takes_nothing_away(failures: int, chance: float) -> None:
-    plain = retry_delay(RetryPolicy(jitter=False), failures, OSError(), chance)
-    spread = retry_delay(RetryPolicy(jitter=True), failures, OSError(), chance)
+    plain = retry_delay(RetryPolicy(jitter=False), failures, GONE, chance)
+    spread = retry_delay(RetryPolicy(jitter=True), failures, GONE, chance)
 
     assert plain is not None
     assert spread is not None
@@ -86,4 +88,4 @@ def test_jitter_adds_up_to_a_quarter_and_takes_nothing_away(failures: int, chanc
 def test_the_condition_decides_by_the_error(condition: RetryCondition, error: Exception, retried: bool) -> None:
     policy = RetryPolicy(condition=condition)
 
-    assert (retry_delay(policy, 1, error, 0.0) is not None) is retried
+    assert (retry_delay(policy, 1, failure_of(error), 0.0) is not None) is retried

@@ -11,7 +11,8 @@ from cloaca.resources.conditions import find
 from cloaca.resources.trigger import PackageReference
 
 NOW = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
-ERROR = 'Traceback (most recent call last):\n  File "inbox.py", line 3, in watch\nOSError: no such folder'
+FRAMES = [f'  File "inbox.py", line {line}, in f{line}' for line in range(9)]
+ERROR = "\n".join(["OSError: no such folder", "Traceback (most recent call last):", *FRAMES, "OSError: no such folder"])
 
 
 def look(trigger: Trigger, minutes: int, *, errors: int, error: str | None) -> Trigger:
@@ -22,7 +23,9 @@ def look(trigger: Trigger, minutes: int, *, errors: int, error: str | None) -> T
     return seen.model_copy(update={"status": decided.status})
 
 
-def test_three_errors_degrade_with_their_traceback_and_the_recovery_is_noted_once() -> None:
+def test_three_errors_degrade_with_the_error_first_then_the_tail_of_its_traceback_and_the_recovery_is_noted_once() -> (
+    None
+):
     spec = TriggerSpec(package_ref=PackageReference(name="p"), name="watch")
     trigger = Trigger(metadata=ObjectMeta(name="p-watch", uid="u"), spec=spec)
     told = []
@@ -31,8 +34,10 @@ def test_three_errors_degrade_with_their_traceback_and_the_recovery_is_noted_onc
         degraded = find(trigger.status.conditions, "Degraded")
         assert degraded is not None
         since = int((degraded.last_transition_time - NOW).total_seconds()) // 60
-        told.append((degraded.status.value, degraded.reason, since, degraded.message.splitlines()[-1:]))
-    last, again = ["OSError: no such folder"], ["polls end well again, after: OSError: no such folder"]
+        told.append((degraded.status.value, degraded.reason, since, degraded.message.splitlines()))
+    head = "the last polls failed, most recently with: OSError: no such folder"
+    last = [head, "…", *FRAMES[-5:], "OSError: no such folder"]
+    again = ["polls end well again, after: OSError: no such folder"]
     assert told == [
         *[("False", "Healthy", 0, [])] * 3,
         *[("True", "ErrorsInARow", 3, last)] * 2,
