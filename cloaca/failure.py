@@ -52,7 +52,7 @@ class Failure(NamedTuple):
     message: str
     """``ValueError: no such column``; just the name of the class where there is no text. Up to ``MESSAGE_LIMIT``."""
     traceback: str | None = None
-    """From the first frame of user code on, up to ``TRACEBACK_LIMIT``; None: there is no such frame."""
+    """From the first frame of user code on, up to ``TRACEBACK_LIMIT``; None: neither it nor its cause has one."""
     kind: FailureKind = FailureKind.ORDINARY
     text: str = ""
     """``ValueError: no such column``, with more of a long text than ``message`` has: what retry conditions look at."""
@@ -173,8 +173,10 @@ def _said(error: BaseException) -> str:
 
 def _traceback(error: BaseException, message: str, is_machinery: IsMachinery) -> str | None:
     frames = _of_user_code(_get("__traceback__", error), is_machinery)
-    if frames is None:
-        return None
+    if frames is None:  # as of a RuntimeError that the interpreter makes of a StopIteration
+        behind = [link for name in ("__cause__", "__context__") if (link := _get(name, error)) is not None]
+        if not any(_of_user_code(_get("__traceback__", link), is_machinery) for link in behind):
+            return None
     for lines in (_with_links, _alone):
         try:
             return _bounded(lines(error, frames, message, is_machinery))
@@ -194,7 +196,9 @@ def _of_user_code(frames: TracebackType | None, is_machinery: IsMachinery) -> Tr
     return None
 
 
-def _with_links(error: BaseException, frames: TracebackType, _message: str, is_machinery: IsMachinery) -> Iterator[str]:
+def _with_links(
+    error: BaseException, frames: TracebackType | None, _message: str, is_machinery: IsMachinery
+) -> Iterator[str]:
     """As the interpreter shows it, with its causes."""
     if _has_many_links(error):
         raise ValueError("too many causes to format")
@@ -208,7 +212,9 @@ def _with_links(error: BaseException, frames: TracebackType, _message: str, is_m
     return formatted.format()
 
 
-def _alone(_error: BaseException, frames: TracebackType, message: str, is_machinery: IsMachinery) -> Iterator[str]:
+def _alone(
+    _error: BaseException, frames: TracebackType | None, message: str, is_machinery: IsMachinery
+) -> Iterator[str]:
     """Without its causes."""
     from traceback import extract_tb
 

@@ -22,13 +22,13 @@ class StrRaises(Exception):
 
 
 class StrExits(Exception):
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: PLE0307  # that is the point
         sys.exit(3)
 
 
 class StrIsNoString(Exception):
     def __str__(self) -> str:
-        return 5  # type: ignore[return-value]
+        return 5  # noqa: PLE0307  # type: ignore[return-value]
 
 
 class StrInterrupts(Exception):
@@ -209,6 +209,11 @@ if sys.version_info >= (3, 11):
         "a wide group": lambda: _group(*(ValueError(str(number)) for number in range(50_000))),
         "a wide group with large messages": lambda: _group(*(ValueError("x" * 100_000) for _ in range(50))),
     }
+
+
+def exception(kind: str) -> BaseException:
+    """One of ``EXCEPTIONS``."""
+    return EXCEPTIONS[kind]()
 
 
 class NoClassValue:

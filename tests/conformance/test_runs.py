@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import hostile
 import pytest
 
 from cloaca.errors import Conflict, NotFound
+from cloaca.failure import failure_of, plain_text
 from cloaca.resources import ObjectMeta, RunSpec, RunStatus, WorkflowRun
 from cloaca.resources.meta import PackageReference
 from cloaca.resources.phases import RunPhase
@@ -124,3 +126,29 @@ async def test_a_run_that_is_gone_is_not_recorded(store: Store, runs: RunStore, 
     with pytest.raises(NotFound, match="WorkflowRun one/nightly is gone"):
         await record(runs, run, RUNNING)
     assert await store.get(WorkflowRun, "nightly", "one") == made
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "caf\u00e9 \U0001f600", "\u2028\x1b[0m\x7f", "\ufffe\uffff"], ids=ascii)
+async def test_every_text_that_a_context_may_hold_is_kept(store: Store, text: str) -> None:
+    """NUL too, which PostgreSQL has no place for in a text of its own."""
+    context = {text: [text, {"deep": text}]}
+    spec = RUN.spec.model_copy(update={"context": context, "key": text})
+    made = await store.create(RUN.model_copy(update={"spec": spec}))
+    status = RUNNING.model_copy(update={"checkpoint": {"a": context}, "message": plain_text(text, 100)})
+    await store.write_status(made.model_copy(update={"status": status}))
+
+    read = await store.get(WorkflowRun, "nightly", "one")
+    assert read is not None
+    assert (read.spec.context, read.spec.key, read.status) == (context, text, status)
+
+
+async def test_whatever_user_code_raises_can_be_kept(store: Store) -> None:
+    made = await store.create(RUN)
+    for kind in hostile.EXCEPTIONS:
+        try:
+            raise hostile.exception(kind)
+        except BaseException as error:
+            failure = failure_of(error)
+        status = RUNNING.model_copy(update={"message": failure.message, "traceback": failure.traceback})
+        made = await store.write_status(made.model_copy(update={"status": status}))
+        assert (await store.get(WorkflowRun, "nightly", "one") or RUN).status == status, kind

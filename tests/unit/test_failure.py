@@ -41,7 +41,9 @@ def raised(error: BaseException) -> Failure:
 def is_plain(text: str) -> bool:
     """Whether every store takes it, and no terminal obeys it."""
     text.encode()
-    return type(text) is str and all(char in "\n\t" or ord(char) >= 32 and not 127 <= ord(char) < 160 for char in text)
+    return type(text) is str and all(
+        char in "\n\t" or (ord(char) >= 32 and not 127 <= ord(char) < 160) for char in text
+    )
 
 
 def check(failure: Failure) -> None:
@@ -102,10 +104,9 @@ def test_the_traceback_is_the_interpreters_own() -> None:
         except KeyError as error:
             raise ValueError("no such column") from error
 
-    try:
+    with pytest.raises(ValueError) as caught:
         load()
-    except ValueError as error:
-        assert failure_of(error).traceback == "".join(traceback.format_exception(error))
+    assert failure_of(caught.value).traceback == "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import socket
 import sys
 import threading
@@ -11,10 +12,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hostile
 import pytest
 
 import cloaca
 from cloaca.authoring.trigger import TriggerDefinition
+from cloaca.failure import MESSAGE_LIMIT, TRACEBACK_LIMIT
 from cloaca.polling.callers import Callers
 from cloaca.polling.messages import Ended, Fire, Request, Yielded, ack_line, parse_answer, request_line
 from cloaca.polling.worker import _Worker
@@ -190,6 +193,119 @@ async def test_whatever_a_function_does_is_an_answer(function: Callable[..., Any
     assert answers[1].error == error
     assert answers[2].error is None
     assert (answers[3].error or "").startswith("the package has no trigger 'unknown'")
+
+
+@pytest.mark.parametrize("form", ["returns", "async", "yields", "async, yields"])
+async def test_a_function_that_raises_anything_has_its_error_at_once(form: str) -> None:
+    """No exception is so odd that the answer does not come, or does not fit into one line."""
+
+    def function(state: cloaca.Context) -> bool:
+        raise hostile.exception(state["kind"])
+
+    async def asynchronous(state: cloaca.Context) -> bool:
+        raise hostile.exception(state["kind"])
+
+    def generator(state: cloaca.Context) -> Iterator[cloaca.TriggerResult]:
+        yield cloaca.TriggerResult.skip()
+        raise hostile.exception(state["kind"])
+
+    async def async_generator(state: cloaca.Context) -> AsyncIterator[cloaca.TriggerResult]:
+        yield cloaca.TriggerResult.skip()
+        raise hostile.exception(state["kind"])
+
+    functions = {"returns": function, "async": asynchronous, "yields": generator, "async, yields": async_generator}
+    async with worker(functions[form]) as peer:
+        for kind in hostile.EXCEPTIONS:
+            peer.ask(functions[form].__name__, kind=kind)
+            ended = await peer.hear()
+            assert isinstance(ended, Ended)
+            assert ended.error, kind
+            assert ended.traceback, kind
+            assert len(ended.error) <= MESSAGE_LIMIT
+            assert len(ended.traceback) <= TRACEBACK_LIMIT
+            json.dumps([ended.error, ended.traceback], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_a_function_that_answers_anything_has_its_error_at_once(is_async: bool) -> None:
+    def function(state: cloaca.Context) -> Any:
+        value = hostile.VALUES[state["kind"]]()
+        match state["where"]:
+            case "answer":
+                return value
+            case "reason":
+                return cloaca.TriggerResult.skip(value)
+            case "context":
+                return cloaca.TriggerResult.fire({"value": value})
+            case "behind the context":
+                result = cloaca.TriggerResult.fire()
+                assert result.context is not None
+                result.context._data["value"] = value
+                return result
+            case "key":
+                return cloaca.TriggerResult(cloaca.Context(), value, "")
+        state._data["value"] = value
+        return False
+
+    async def asynchronous(state: cloaca.Context) -> Any:
+        return function(state)
+
+    right = {("a lone surrogate", "reason"): "caf\\udce9.csv"}  # escaped
+    asked = asynchronous if is_async else function
+    async with worker(asked) as peer:
+        for kind in hostile.VALUES:
+            for where in ("answer", "reason", "context", "behind the context", "key", "state"):
+                peer.ask(asked.__name__, kind=kind, where=where)
+                ended = await peer.hear()
+                assert isinstance(ended, Ended)
+                if (kind, where) in right:
+                    assert (ended.error, ended.reason) == (None, right[kind, where])
+                else:
+                    assert ended.error, (kind, where)
+                    assert ended.fires == ()
+                    json.dumps(ended.error, ensure_ascii=False).encode()
+
+
+async def test_keys_and_reasons_are_what_every_store_can_keep() -> None:
+    def odd_key() -> cloaca.TriggerResult:
+        return cloaca.TriggerResult(cloaca.Context(), hostile.OddString("odd"), "")
+
+    def no_utf8() -> cloaca.TriggerResult:
+        return cloaca.TriggerResult.fire(key="caf\udce9.csv")
+
+    def nul() -> cloaca.TriggerResult:
+        return cloaca.TriggerResult.fire({"n": "a\x00b"}, key="a\x00b")
+
+    def long_reason() -> cloaca.TriggerResult:
+        return cloaca.TriggerResult.skip("why \x1b " * 1_000_000 + "not")
+
+    async with worker(odd_key, no_utf8, nul, long_reason) as peer:
+        peer.ask("odd_key", "no_utf8", "nul", "long_reason")
+        ended = await peer.ended(4)
+    assert ended[1].fires == (Fire(key="odd"),)
+    assert ended[2].error == (
+        "TriggerResultError: the key 'caf\\udce9.csv' holds a lone surrogate, as the name of a file does that is not "
+        "UTF-8: use a hash of it, such as hashlib.sha256(os.fsencode(name)).hexdigest()"
+    )
+    assert ended[3].fires == (Fire(context={"n": "a\x00b"}, key="a\x00b"),)
+    assert ended[4].error is None
+    assert ended[4].reason.startswith("why \\x1b why")
+    assert ended[4].reason.endswith("not")
+    assert len(ended[4].reason) <= 1_000
+
+
+async def test_a_state_over_the_limit_is_an_error_of_the_poll() -> None:
+    def grows(state: cloaca.Context) -> bool:
+        state.set("rows", "x" * 300_000)
+        return False
+
+    async with worker(grows) as peer:
+        peer.ask("grows")
+        ended = (await peer.ended(1))[1]
+    assert ended.error == (
+        "TriggerResultError: the state is 300,011 bytes as JSON, over the limit of 262,144: "
+        "store the data elsewhere and keep a reference to it"
+    )
 
 
 def test_calls_that_come_together_are_made_in_one_thread() -> None:
