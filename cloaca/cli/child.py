@@ -29,7 +29,7 @@ def main() -> None:
     package = json.loads(sys.stdin.readline())
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
     registry, told = import_answer(Path(package["root"]), package["entry_module"])
     _answer(answers, told)
     if registry is None:

@@ -69,9 +69,10 @@ def import_answer(root: Path, entry_module: str) -> tuple[Registry | None, dict[
     """(registry or None, what to tell the process that asked). For the process that belongs to the package alone."""
     try:
         registry = load_package(root, entry_module)
+        inventory = inventory_of(registry)
     except LoadError as error:
         return None, {"failed": str(error), "traceback": error.traceback_text}
-    return registry, {"loaded": inventory_of(registry).to_json()}
+    return registry, {"loaded": inventory.to_json()}
 
 
 def inventory_in(answer: dict[str, Any]) -> Inventory:

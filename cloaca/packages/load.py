@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 
@@ -26,7 +27,8 @@ def load_package(root: Path, entry_module: str) -> Registry:
     """Import ``entry_module`` from ``root`` (its ``vendor/`` is on the path too) and return what it registered.
 
     Tasks outside of every workflow form one that is named after the package, as ``manifest.json`` in ``root`` has it.
-    For a process that belongs to this package alone: the path and the imported modules stay. Raises LoadError,
+    For a process that belongs to this package alone: the path and the imported modules stay. From then on the standard
+    streams write what they cannot encode, such as the name of a file that is not UTF-8, as escapes. Raises LoadError,
     whose ``traceback_text`` shows the package's own frames, if the import raises, calls ``sys.exit`` or finds
     something else than the package under that name.
     """
@@ -37,6 +39,9 @@ def load_package(root: Path, entry_module: str) -> Registry:
             f"a module named {present.__name__!r} is loaded in this process already ({_origin(present)}): "
             "rename the package's module, and load each package in a process of its own"
         )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # not where it was replaced or closed
+            stream.reconfigure(errors="backslashreplace")
     sys.path[:0] = [str(root), str(root / VENDOR)]
     importlib.invalidate_caches()  # the files may be younger than what the finders remember
     with collecting() as registry:

@@ -39,7 +39,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(_USAGE, file=sys.stderr)
         return 2
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
     with importing():
         from cloaca.processes.ahead import Ahead
 

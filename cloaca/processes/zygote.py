@@ -229,7 +229,7 @@ def _log_to(path: Path) -> None:
     os.dup2(log, 2)
     os.close(log)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # a TextIOWrapper, never replaced by us
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper, never replaced by us
 
 
 def _lead_group(pid: int) -> None:
