@@ -14,6 +14,7 @@ from typing import Any
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.trigger import TriggerDefinition
+from cloaca.errors import ContextError
 from cloaca.failure import failure_of, one_line
 from cloaca.polling.answers import drain, drain_async, interpret, is_async_generator, kept_state
 from cloaca.polling.callers import Callers
@@ -108,7 +109,12 @@ class _Worker(asyncio.Protocol):
             self._answer(Ended(id=message["poll"], error=error))
             self._send_soon()
             return None
-        poll = _Poll(self, message, definition)
+        try:
+            poll = _Poll(self, message, definition)
+        except ContextError as error:  # somebody wrote a state that is none
+            self._answer(Ended(id=message["poll"], error=failure_of(error).message))
+            self._send_soon()
+            return None
         if not definition.is_async and not is_async_generator(definition):
             return partial(self._in_thread, poll)
         task = self._loop.create_task(self._on_loop(poll))

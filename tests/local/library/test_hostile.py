@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -181,6 +183,37 @@ def test_what_a_task_of_the_loop_leaves_behind_cannot_end_the_loop(error: type[B
     with cloaca.DefaultRunner(url) as runner:
         assert runner.execute(workflow("leaves", leaves)).status == "Completed"
         assert runner.execute(workflow("quick", quick)).status == "Completed"
+
+
+class Large:
+    """Stands for what fills the memory."""
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_a_failed_task_held_is_let_go_of_at_once(is_async: bool) -> None:
+    """An exception holds the frames of its traceback, and they all that they work with."""
+    held: list[weakref.ref[Large]] = []
+
+    def fails(context: Any) -> None:
+        large = Large()
+        held.append(weakref.ref(large))
+        raise ValueError("no room")
+
+    async def fails_on_the_loop(context: Any) -> None:
+        fails(context)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with cloaca.DefaultRunner(":memory:") as runner:
+            result = runner.execute(workflow("w", fails_on_the_loop if is_async else fails, retry_attempts=2))
+            assert result.status == "Failed"
+            deadline = time.monotonic() + PATIENCE
+            while any(reference() is not None for reference in held) and time.monotonic() < deadline:
+                time.sleep(0.01)  # the thread that made the call is on its way back
+            assert [reference() for reference in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def trigger_states(

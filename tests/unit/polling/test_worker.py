@@ -294,6 +294,29 @@ async def test_keys_and_reasons_are_what_every_store_can_keep() -> None:
     assert len(ended[4].reason) <= 1_000
 
 
+async def test_a_state_that_somebody_else_spoilt_is_an_error_at_once() -> None:
+    def function(state: cloaca.Context) -> bool:
+        return False
+
+    async with worker(function) as peer:
+        peer.ask("function", rows=hostile.deep(200))
+        ended = (await peer.ended(1))[1]
+    assert (ended.error or "").startswith("ContextError: context value 'rows'[0][0]")
+    assert "is nested deeper than 100 levels" in (ended.error or "")
+
+
+async def test_an_answer_that_is_too_long_for_the_channel_is_an_error_of_its_poll() -> None:
+    def floods() -> list[cloaca.TriggerResult]:
+        return [cloaca.TriggerResult.fire({"rows": "x" * 262_000}) for _ in range(260)]
+
+    async with worker(floods) as peer:
+        peer.ask("floods")
+        ended = (await peer.ended(1))[1]
+    assert ended.fires == ()
+    assert (ended.error or "").startswith("the function returned 260 fires of 68,")
+    assert (ended.error or "").endswith("over the limit of 67,108,864 for one answer: yield them, a part at a time")
+
+
 async def test_a_state_over_the_limit_is_an_error_of_the_poll() -> None:
     def grows(state: cloaca.Context) -> bool:
         state.set("rows", "x" * 300_000)
