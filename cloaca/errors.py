@@ -80,6 +80,10 @@ class LoadError(PackageError):
         self.traceback_text = traceback_text
 
 
+class PythonUnsupported(LoadError):
+    """The manifest's requires_python does not allow the Python that would import the package."""
+
+
 class ImportTimedOut(LoadError):
     """Importing the entry module took too long."""
 

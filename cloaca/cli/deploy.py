@@ -97,6 +97,7 @@ def _copy(session: Session, place: Laptop, read: Archive, data: bytes, name: str
     folder = place.home.packages
     if place.has_store:
         session.with_store(partial(_refuse_a_package_by_hand, package))
+    _refuse_a_namesake(folder, package, read.manifest.name)
     for made in (place.home.root, folder):
         made.mkdir(parents=True, exist_ok=True, mode=0o700)  # others must not be able to write there
     target = folder / f"{package}-{read.manifest.version}{SUFFIX}"
@@ -108,12 +109,23 @@ def _copy(session: Session, place: Laptop, read: Archive, data: bytes, name: str
             os.fsync(file.fileno())
         Path(file.name).replace(target)  # at once: the daemon never sees half of it
     for other in sorted(folder.glob(f"*{SUFFIX}")):
-        if other != target and _package_of(other) == package:
+        if other != target and _package_of(other) == read.manifest.name:
             other.unlink(missing_ok=True)
             remark(f"{other.name} removed: it is of the same package")
     ref = Ref(CloacinaPackage.KIND, namespace, package)
     say(f"{full_name(ref)} {'unchanged' if same else 'deployed'}: {_named(read)}, as {target}")
     return ref
+
+
+def _refuse_a_namesake(folder: Path, package: str, name: str) -> None:
+    """Refuse a package beside one of another name that gives the same object name: it would take that one's place."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        other = _package_of(path)
+        if other is not None and other != name and object_name(other) == package:
+            raise CloacaError(
+                f"package {name!r} was not deployed: {path} is of package {other!r}, and both names give the object "
+                f"name {package!r}: rename one of the two packages, or remove that file first"
+            )
 
 
 async def _refuse_a_package_by_hand(name: str, store: Store) -> None:
@@ -126,9 +138,9 @@ async def _refuse_a_package_by_hand(name: str, store: Store) -> None:
 
 
 def _package_of(path: Path) -> str | None:
-    """The package that the archive at ``path`` is of; None: it cannot be read."""
+    """The name of the package that the archive at ``path`` is of, as its manifest has it; None: it cannot be read."""
     try:
-        return object_name(read_archive(read_file(path, Limits().packed_bytes)).manifest.name)
+        return read_archive(read_file(path, Limits().packed_bytes)).manifest.name
     except (OSError, PackageError):
         return None
 

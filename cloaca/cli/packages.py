@@ -19,8 +19,10 @@ from cloaca.packages.agreement import check_registered
 from cloaca.packages.archive import Archive, Limits, unpack
 from cloaca.packages.build import build_package
 from cloaca.packages.examine import Examined, Step, examine
+from cloaca.packages.host import host_warnings
 from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
 from cloaca.packages.scratch import scratch_folder
+from cloaca.packages.versions import python_fault
 
 app = commands()
 
@@ -92,6 +94,7 @@ def check(
             unpack(data, root, limits)
             imported, warnings = _imported(examined.archive, root)
             steps += imported
+            warnings = [*host_warnings(examined.archive.files), *warnings]
         else:
             steps += [Checked(step="import", reached=False), Checked(step="agreement", reached=False)]
     say(*_table(steps))
@@ -127,6 +130,9 @@ def _read(examined: Examined, size: int) -> list[Checked]:
 
 def _imported(archive: Archive, root: Path) -> tuple[list[Checked], list[str]]:
     """(the last two steps, warnings): import it in a process of its own, and compare."""
+    fault = python_fault(archive.manifest.python.requires_python)
+    if fault is not None:
+        return [Checked(step="import", faults=(fault,)), Checked(step="agreement", reached=False)], []
     begun = time.monotonic()
     try:
         inventory = inspect_package(root, archive.manifest.entry_module, IMPORT_TIMEOUT)

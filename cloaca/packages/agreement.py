@@ -14,6 +14,7 @@ from cloaca.packages.load import MANIFEST_NAME
 from cloaca.packages.manifest import Manifest, TriggerEntry
 from cloaca.packages.nearest import did_you_mean, nearest
 from cloaca.packages.static import StaticNames
+from cloaca.resources.names import object_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def check_registered(manifest: Manifest, inventory: Inventory) -> Report:
     found = [
         *_both_ways("trigger", declared_triggers, {name: item.place for name, item in triggers.items()}),
         *_both_ways("task", declared_tasks, {name: item.place for name, item in tasks.items()}),
-        *_repeated_tasks(inventory),
+        *repeated_names(inventory),
     ]
     for task_id, entry in declared_tasks.items():
         task = tasks.get(task_id)
@@ -127,6 +128,24 @@ def _differences(
         section = f"{what}s"
         said = f"the code has {what} `{name}`{_at(code[name])}, but {MANIFEST_NAME} does not declare it: "
         found.append(Disagreement(message=f"{said}add it to {section}, or remove it from the code"))
+    return found
+
+
+def repeated_names(inventory: Inventory) -> list[Disagreement]:
+    """Task ids that stand in two workflows, and workflows whose names become one object name."""
+    return [*_repeated_tasks(inventory), *_colliding_workflows(inventory)]
+
+
+def _colliding_workflows(inventory: Inventory) -> list[Disagreement]:
+    """Triggers, labels and runs name a workflow, and ``-`` and ``_`` are the same there."""
+    first: dict[str, str] = {}
+    found = []
+    for workflow in inventory.workflows:
+        name = object_name(workflow.name)
+        known = first.setdefault(name, workflow.name)
+        if known != workflow.name:
+            said = f"workflows `{known}` and `{workflow.name}` would both be named {name!r} in the names of their runs"
+            found.append(Disagreement(message=f"{said}: rename one of the two"))
     return found
 
 

@@ -7,13 +7,15 @@ import os
 import shutil
 import sys
 import tarfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 from cloaca.authoring.value import Value
 from cloaca.errors import ArchiveError
-from cloaca.packages.load import MANIFEST_NAME, VENDOR
+from cloaca.packages.host import VENDOR
+from cloaca.packages.load import MANIFEST_NAME
 from cloaca.packages.stream import Stream
 
 if TYPE_CHECKING:
@@ -169,9 +171,9 @@ class _Reading:
             raise ArchiveError(f"{info.name!r}: a file of the archive has no name; {_ADVICE}")
         if info.isreg():
             self._add(path, info.size)
-        known = self._folded.setdefault(path.casefold(), path)
+        known = self._folded.setdefault(_folded(path), path)
         if known != path:
-            raise ArchiveError(f"{path}: differs from {known} in case only, which some systems take for one file")
+            raise ArchiveError(f"{path}: differs from {known} in case only or Unicode form, which some ignore")
         if path in self._folders or path in self.contents:
             raise ArchiveError(f"{path}: stands twice in the archive; {_ADVICE}")
         for parent in PurePosixPath(path).parents:
@@ -249,6 +251,11 @@ def _safe_path(name: str) -> str | None:
     if ".." in parts:
         raise ArchiveError(f"{name}: leaves the archive's folder ('..')")
     return "/".join(parts) or None
+
+
+def _folded(path: str) -> str:
+    """What a file system that ignores case and Unicode forms takes ``path`` for."""
+    return path.casefold() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
 def check_shadowing(path: str) -> None:

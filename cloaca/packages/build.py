@@ -7,6 +7,7 @@ copy of exactly those files, so what is missing in the archive is missing here a
 from __future__ import annotations
 
 import bz2
+import csv
 import hashlib
 import io
 import json
@@ -21,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from cloaca.errors import AgreementError, ArchiveError, BuildError
-from cloaca.packages.agreement import check_registered
+from cloaca.packages.agreement import check_registered, repeated_names
 from cloaca.packages.archive import Limits, check_shadowing, digest_of, read_archive
+from cloaca.packages.host import VENDOR, left_out_warnings, library_of
 from cloaca.packages.inspection import IMPORT_TIMEOUT, inspect_package
 from cloaca.packages.inventory import Inventory, TriggerItem
-from cloaca.packages.load import MANIFEST_NAME, VENDOR
+from cloaca.packages.load import MANIFEST_NAME
 from cloaca.packages.manifest import FORMAT_VERSION, TARGETS, parse_manifest
 from cloaca.packages.nearest import did_you_mean
 from cloaca.packages.project import PROJECT_NAME, Project, read_project
@@ -38,7 +40,11 @@ EPOCH = 315_532_800
 
 _NATIVE = (".so", ".dylib", ".pyd")
 _LEFT_OUT = ("__pycache__",)
-_LEFT_OUT_ENDINGS = (".pyc", ".pyo", ".dist-info", ".egg-info")
+_LEFT_OUT_ENDINGS = (".pyc", ".pyo", SUFFIX)  # an archive that was written into the package is no part of the next
+_METADATA = (".dist-info", ".egg-info")
+_OF_THE_INSTALLATION = ("direct_url.json", "INSTALLER", "REQUESTED")
+"""Files of ``.dist-info`` that tell how and from where this copy was installed, with paths of this machine."""
+_HIDDEN_LIBRARIES = (".dylibs", ".libs")  # where tools that repair wheels put shared libraries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +65,11 @@ def build_package(folder: Path, output: Path, limits: Limits | None = None) -> B
     """
     project = read_project(folder)
     _check_python(project)
-    files = _files(folder, project.entry_module)
+    files, not_packed = _files(folder, project.entry_module)
     inventory = _imported(files, project)
+    repeated = repeated_names(inventory)
+    if repeated:  # before the manifest, whose one list of tasks cannot say which workflows they are of
+        raise AgreementError("\n".join(map(str, repeated)))
     epoch = _epoch()
     manifest = parse_manifest(_manifest(project, inventory, files, epoch))
     report = check_registered(manifest, inventory)
@@ -70,23 +79,24 @@ def build_package(folder: Path, output: Path, limits: Limits | None = None) -> B
     read_archive(data, limits)  # nobody shall accept what a daemon would refuse
     path = output if output.suffix == SUFFIX else output / f"{manifest.name}-{manifest.version}{SUFFIX}"
     _write(path, data)
-    return Built(path=path, digest=digest_of(data), warnings=(*_unpacked_needs(project, files), *report.warnings))
+    warnings = (*_unpacked_needs(project, files), *not_packed, *report.warnings)
+    return Built(path=path, digest=digest_of(data), warnings=warnings)
 
 
 def _check_python(project: Project) -> None:
-    release = tuple(sys.version_info[:3])
+    release = ".".join(map(str, sys.version_info[:3]))
     if specifier_fault(project.requires_python) is None and not satisfies(release, project.requires_python):
         raise BuildError(
-            f"{PROJECT_NAME}: requires-python is {project.requires_python!r}, but this is Python "
-            f"{'.'.join(map(str, release))}: pack it with a Python that can import it"
+            f"{PROJECT_NAME}: requires-python is {project.requires_python!r}, but this is Python {release}: "
+            "pack it with a Python that can import it"
         )
 
 
 # --- files --------------------------------------------------------------------------------------------------------
 
 
-def _files(folder: Path, entry_module: str) -> dict[str, bytes]:
-    """Path in the archive → content, of the entry package and of ``vendor/``."""
+def _files(folder: Path, entry_module: str) -> tuple[dict[str, bytes], list[str]]:
+    """(path in the archive → content, of the entry package and of ``vendor/``; warnings about what is left out)."""
     top = entry_module.partition(".")[0]
     for base in (folder, folder / "src"):
         if (base / top / "__init__.py").is_file() or (base / f"{top}.py").is_file():
@@ -99,9 +109,46 @@ def _files(folder: Path, entry_module: str) -> dict[str, bytes]:
     found = _read(base, [base / top] if (base / top).is_dir() else [base / f"{top}.py"])
     if (folder / VENDOR).is_dir():
         found |= _read(folder, [folder / VENDOR])
+    _refuse_unreadable_names(found)
     for path in found:
         check_shadowing(path)
-    return dict(sorted(found.items()))
+    warnings = [*left_out_warnings(found), *_hook_warnings(found)]
+    found = {path: content for path, content in sorted(found.items()) if library_of(path) is None}
+    for path in [path for path in found if path.startswith(f"{VENDOR}/") and path.endswith(".dist-info/RECORD")]:
+        found[path] = _record(found[path], found)
+    return found, warnings
+
+
+def _refuse_unreadable_names(paths: Iterable[str]) -> None:
+    bad = [path for path in paths if not _is_unicode(path)]
+    if bad:
+        listed = "\n".join(f"  {path.encode('utf-8', 'surrogateescape')!r}" for path in bad[:20])
+        raise BuildError(f"the names of these files are not UTF-8, which an archive needs: rename them\n{listed}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _hook_warnings(paths: Iterable[str]) -> list[str]:
+    """Python reads ``.pth`` files in site-packages only, and nothing of ``vendor/`` is there."""
+    hooks = [path for path in paths if path.startswith(f"{VENDOR}/") and path.count("/") == 1 and path.endswith(".pth")]
+    if not hooks:
+        return []
+    return [f"{', '.join(hooks)}: Python does not run .pth files of {VENDOR}/: what they set up is missing"]
+
+
+def _record(content: bytes, files: Mapping[str, bytes]) -> bytes:
+    """``RECORD`` with the lines of files that are packed: others (compiled files, scripts) differ between machines."""
+    rows = csv.reader(io.StringIO(content.decode("utf-8", "surrogateescape")))
+    kept = [row for row in rows if row and f"{VENDOR}/{row[0]}" in files]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(kept)
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _read(base: Path, starts: Iterable[Path]) -> dict[str, bytes]:
@@ -111,20 +158,30 @@ def _read(base: Path, starts: Iterable[Path]) -> dict[str, bytes]:
     waiting = list(starts)
     while waiting:
         path = waiting.pop()
-        if path.name.startswith(".") or path.name in _LEFT_OUT or path.name.endswith(_LEFT_OUT_ENDINGS):
+        if _left_out(path, base):
             continue
-        if path.is_symlink() and not (path.resolve().is_relative_to(home) and path.is_file()):
-            raise BuildError(f"{path}: is a link to a folder or out of {base}: replace it by what it names")
         try:
+            if path.is_symlink() and not (path.resolve(strict=True).is_relative_to(home) and path.is_file()):
+                raise BuildError(f"{path}: is a link to a folder or out of {base}: replace it by what it names")
             if path.is_dir():
                 waiting += path.iterdir()
             elif path.is_file():
                 found[path.relative_to(base).as_posix()] = path.read_bytes()
             else:
                 raise BuildError(f"{path}: is neither file nor folder: remove it, or keep it elsewhere")
+        except RuntimeError as error:  # what Python before 3.13 raises for links in a circle
+            raise BuildError(f"{path} cannot be read: it is a link that leads to itself") from error
         except OSError as error:
             raise BuildError(f"{path} cannot be read: {error.strerror or error}") from error
     return found
+
+
+def _left_out(path: Path, base: Path) -> bool:
+    name = path.name
+    if name.endswith(_METADATA) or path.parent.name.endswith(_METADATA):  # metadata of vendored libraries is packed
+        return path.relative_to(base).parts[0] != VENDOR or name in _OF_THE_INSTALLATION
+    hidden = name.startswith(".") and name not in _HIDDEN_LIBRARIES
+    return hidden or name in _LEFT_OUT or name.endswith(_LEFT_OUT_ENDINGS)
 
 
 def _imported(files: Mapping[str, bytes], project: Project) -> Inventory:

@@ -8,7 +8,7 @@ from enum import Enum
 from cloaca.errors import ArchiveError, ManifestError
 from cloaca.packages.agreement import check_static
 from cloaca.packages.archive import Archive, Limits, read_archive
-from cloaca.packages.load import VENDOR
+from cloaca.packages.host import VENDOR
 from cloaca.packages.manifest import Manifest
 from cloaca.packages.static import static_names
 

@@ -14,11 +14,9 @@ from types import ModuleType
 from cloaca.authoring.registry import Registry, collecting
 from cloaca.errors import DefinitionError, LoadError
 from cloaca.failure import failure_of, frames_of, last_lines, plain_text, shown
+from cloaca.packages.host import HOST_LIBRARIES, VENDOR, load_host_libraries
 
 MANIFEST_NAME = "manifest.json"
-VENDOR = "vendor"
-"""The folder in an archive whose modules can be imported beside those at its root."""
-
 _LONGEST_TRACEBACK = 8_000
 _LONGEST_SUMMARY = 1_000
 
@@ -33,7 +31,11 @@ def load_package(root: Path, entry_module: str) -> Registry:
     something else than the package under that name.
     """
     root = root.resolve()
-    present = sys.modules.get(entry_module.partition(".")[0])
+    top = entry_module.partition(".")[0]
+    if top in HOST_LIBRARIES:
+        raise LoadError(f"the package's module is named {top!r}, as a library that Cloacina itself uses: rename it")
+    load_host_libraries(root)
+    present = sys.modules.get(top)
     if present is not None:
         raise LoadError(
             f"a module named {present.__name__!r} is loaded in this process already ({_origin(present)}): "

@@ -13,6 +13,7 @@ from typing import Any
 from cloaca.authoring.graph import describe_cycle, find_cycle
 from cloaca.packages.faults import FAULTS_SHOWN, Fault, json_path
 from cloaca.packages.nearest import did_you_mean
+from cloaca.resources.names import trigger_object_name
 
 _DEEPEST = 100
 
@@ -30,7 +31,13 @@ def readable(data: bytes) -> tuple[dict[str, Any] | None, list[Fault]]:
         return found
 
     try:
-        document = json.loads(data, object_pairs_hook=collect, parse_constant=_no_number)
+        text = data.decode("utf-8")  # RFC 8259, 8.1: JSON that systems exchange is UTF-8, without a byte order mark
+    except UnicodeDecodeError as error:
+        return None, [_whole("InvalidJson", f"is not UTF-8 (byte {error.start}: {error.reason}): save it as UTF-8")]
+    if text.startswith("\ufeff"):
+        return None, [_whole("InvalidJson", "begins with a byte order mark: save it as UTF-8 without one")]
+    try:
+        document = json.loads(text, object_pairs_hook=collect, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         message = f"is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
         return None, [_whole("InvalidJson", message)]
@@ -54,6 +61,7 @@ def broken_rules(document: Mapping[str, Any]) -> list[Fault]:
         faults.append(Fault(path="tasks", rule="NoTasks", message="is empty: a package has at least one task"))
     faults += _repeated(tasks, "tasks", "id", "DuplicateTaskId")
     faults += _repeated(triggers, "triggers", "name", "DuplicateTriggerName")
+    faults += _colliding(document.get("package"), triggers)
     faults += _dependencies(tasks)
     return faults
 
@@ -94,6 +102,25 @@ def _repeated(items: Sequence[tuple[int, Mapping[str, Any]]], where: str, field:
             yield Fault(path=f"{where}[{index}].{field}", rule=rule, message=message)
         else:
             first[name] = index
+
+
+def _colliding(package: Any, triggers: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterable[Fault]:
+    """Different names of triggers whose Trigger objects would have one name."""
+    package_name = package.get("name") if isinstance(package, Mapping) else None
+    if not isinstance(package_name, str):
+        package_name = "package"
+    first: dict[str, tuple[int, str]] = {}
+    for index, item in triggers:
+        name = item.get("name")
+        if not isinstance(name, str) or not _is_text(name):
+            continue
+        other, known = first.setdefault(trigger_object_name(package_name, name), (index, name))
+        if known != name:
+            message = (
+                f"{name!r} and {known!r} (triggers[{other}]) would both be the Trigger object "
+                f"{trigger_object_name(package_name, name)!r}: rename one of the two"
+            )
+            yield Fault(path=f"triggers[{index}].name", rule="TriggerNamesCollide", message=message)
 
 
 def _strange_values(document: dict[str, Any]) -> list[Fault]:

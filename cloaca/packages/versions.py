@@ -1,19 +1,16 @@
-"""Read versions (semver) and requirements on Python (PEP 440). Pure; knows releases, nothing of pre-releases."""
+"""Read versions (semver) and requirements on Python (PEP 440). Pure."""
 
 from __future__ import annotations
 
 import re
+import sys
+
+from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 
 _SEMVER = re.compile(
     r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
     r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
     r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
-)
-_CLAUSE = re.compile(
-    r"(?P<operator>~=|===|==|!=|<=|>=|<|>)\s*"
-    r"v?(?P<release>[0-9]{1,9}(\.[0-9]{1,9}){0,9})(?P<rest>([-_.]?(a|b|c|rc|alpha|beta|pre|preview|post|rev|r|dev)"
-    r"[-_.]?[0-9]{0,9})*(\+[a-z0-9]+([-_.][a-z0-9]+)*)?)(?P<wildcard>\.\*)?",
-    re.IGNORECASE,
 )
 _LONGEST = 256
 
@@ -31,44 +28,24 @@ def specifier_fault(text: str) -> str | None:
         clause = part.strip()
         if not clause:
             return "has an empty part" if text.strip() else "is empty"
-        match = _CLAUSE.fullmatch(clause)
-        if match is None:
+        try:
+            Specifier(clause)
+        except InvalidSpecifier:
             return f"has the part {clause!r}, which is not an operator (such as >=) and a version"
-        if match["wildcard"] and match["operator"] not in ("==", "!="):
-            return f"has the part {clause!r}, but .* goes with == and != only"
-        if match["operator"] == "~=" and "." not in match["release"]:
-            return f"has the part {clause!r}, but ~= needs at least two numbers, such as ~=3.10"
     return None
 
 
-def satisfies(release: tuple[int, ...], specifier: str) -> bool:
-    """Whether a release such as ``(3, 11, 7)`` is one that a valid ``specifier`` allows."""
-    return all(_allows(release, part.strip()) for part in specifier.split(","))
+def satisfies(version: str, specifier: str) -> bool:
+    """Whether a version of Python such as ``3.11.7`` is one that a valid ``specifier`` allows."""
+    return SpecifierSet(specifier).contains(version, prereleases=True)
 
 
-def _allows(release: tuple[int, ...], clause: str) -> bool:
-    match = _CLAUSE.fullmatch(clause)
-    if match is None:
-        return False
-    operator, wanted = match["operator"], tuple(int(number) for number in match["release"].split("."))
-    if match["wildcard"]:
-        same = _padded(release, len(wanted))[: len(wanted)] == wanted
-        return same if operator == "==" else not same
-    length = max(len(release), len(wanted))
-    ours, theirs = _padded(release, length), _padded(wanted, length)
-    if operator == "~=":
-        prefix = len(wanted) - 1
-        return ours >= theirs and ours[:prefix] == theirs[:prefix]
-    return {
-        "==": ours == theirs,
-        "===": ours == theirs,
-        "!=": ours != theirs,
-        "<=": ours <= theirs,
-        ">=": ours >= theirs,
-        "<": ours < theirs,
-        ">": ours > theirs,
-    }[operator]
-
-
-def _padded(release: tuple[int, ...], length: int) -> tuple[int, ...]:
-    return release + (0,) * (length - len(release))
+def python_fault(requires_python: str) -> str | None:
+    """What to tell if this Python is not one that ``requires_python`` allows; None: it is."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if satisfies(version, requires_python):
+        return None
+    return (
+        f"python.requires_python is {requires_python!r}, but the package would run on Python {version}: use a runtime "
+        "with such a Python, or change requires-python in pyproject.toml and pack again"
+    )

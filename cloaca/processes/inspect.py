@@ -11,9 +11,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from cloaca.errors import CloacaError, ImportCrashed, LoadError, PackageError
+from cloaca.errors import CloacaError, ImportCrashed, LoadError, PackageError, PythonUnsupported
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import parse_manifest
+from cloaca.packages.versions import python_fault
 from cloaca.processes.exits import obey_at_once
 from cloaca.processes.launch import Nursery
 from cloaca.processes.mounted import Mounted, arguments, mounted, say_last
@@ -34,6 +35,9 @@ def main(given: Sequence[str] | None = None) -> int:
         say_last(str(error))
         return 1
     try:
+        fault = python_fault(manifest.python.requires_python)
+        if fault is not None:
+            raise PythonUnsupported(fault)
         report = report_inventory(asyncio.run(_import(package, asked)), manifest)
     except LoadError as error:
         print(f"{error}\n{error.traceback_text}", file=sys.stderr)

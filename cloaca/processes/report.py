@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from cloaca.errors import ImportCrashed, ImportTimedOut, LoadError
+from cloaca.errors import ImportCrashed, ImportTimedOut, LoadError, PythonUnsupported
 from cloaca.packages.inventory import Inventory, TaskItem
 from cloaca.packages.manifest import Manifest
 
@@ -24,6 +24,7 @@ _FAILURES: Mapping[str, type[LoadError]] = {
     "failed": LoadError,
     "timedOut": ImportTimedOut,
     "crashed": ImportCrashed,
+    "python": PythonUnsupported,
 }
 
 

@@ -98,6 +98,15 @@ class PackageReason:
     ARCHIVE_INVALID = Reason("ArchiveInvalid", "The bytes are no usable archive: not a tar, unsafe, over a limit.")
     MANIFEST_INVALID = Reason("ManifestInvalid", "manifest.json breaks rules; the message lists each with its path.")
     NAMES_DISAGREE = Reason("NamesDisagree", "Manifest and code differ in names; the message lists each difference.")
+    PYTHON_UNSUPPORTED = Reason(
+        "PythonUnsupported", "The manifest's requires_python does not allow the Python of the runtime."
+    )
+    TRIGGER_NAME_TAKEN = Reason(
+        "TriggerNameTaken", "Another package has a Trigger object of the name that one of this package's needs."
+    )
+    PACKAGE_NAME_TAKEN = Reason(
+        "PackageNameTaken", "Two packages of different names would be one object; rename one, or delete the other."
+    )
     IMPORT_FAILED = Reason("ImportFailed", "Importing the entry module raised; the message ends with the traceback.")
     IMPORT_TIMED_OUT = Reason("ImportTimedOut", "Importing the entry module took longer than 60 seconds.")
     IMPORT_CRASHED = Reason("ImportCrashed", "The process that imported the entry module died without an answer.")

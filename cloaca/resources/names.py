@@ -67,6 +67,11 @@ def object_name(text: str, limit: int = OBJECT_NAME_LIMIT) -> str:
     return _shortened(re.sub(r"[^a-z0-9]+", "-", plain), digest(text, length=SHORT_HASH_LENGTH), limit)
 
 
+def second_package_name(package: str) -> str:
+    """Of the CloacinaPackage of an archive whose own object name another package has."""
+    return _shortened(object_name(package), digest(package, length=SHORT_HASH_LENGTH), OBJECT_NAME_LIMIT)
+
+
 def trigger_object_name(package: str, trigger: str) -> str:
     """Of the Trigger object that the operator makes: ``<package>-<trigger>``, at most 40 characters.
 

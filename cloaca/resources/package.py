@@ -128,6 +128,8 @@ class ActivePackage(Schema):
 
     digest: str
     """Of the archive: sha256:…"""
+    name: str | None = None
+    """Name of the package, as its manifest says; unset: it was accepted by an older operator."""
     version: str
     """As its manifest says."""
     since: Time

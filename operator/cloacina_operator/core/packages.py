@@ -9,7 +9,13 @@ from typing import Any
 from cloaca.authoring.duration import parse_duration
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
 from cloaca.resources.conditions import PackageCondition, PackageReason, is_true, set_condition, without_condition
-from cloaca.resources.names import trigger_labels, trigger_object_name
+from cloaca.resources.names import (
+    FOLDER,
+    FOLDER_LABEL,
+    object_name,
+    trigger_labels,
+    trigger_object_name,
+)
 from cloaca.resources.package import (
     ActivePackage,
     CandidatePackage,
@@ -20,6 +26,7 @@ from cloaca.resources.package import (
     WorkflowEntry,
 )
 from cloaca.resources.trigger import PackageReference
+from cloacina_operator.core.namesakes import is_second
 from cloacina_operator.core.plan import Action, CreateTrigger, EnsurePoller, Fetch, Inspect, Plan, StopPoller
 
 PackagePlan = Plan[PackageStatus]
@@ -65,6 +72,7 @@ class Accepted:
     workflows: tuple[WorkflowEntry, ...]
     tasks: tuple[TaskEntry, ...]
     triggers: tuple[TriggerEntry, ...]
+    name: str | None = None  # of the package, as the manifest has it; None: not known
     warnings: tuple[str, ...] = ()
 
 
@@ -95,6 +103,15 @@ class PollerState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TakenName:
+    """A Trigger object that has the name of one that this package needs, and is not for the same function."""
+
+    object: str
+    package: str  # that the object is of
+    function: str  # that the object is for
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObservedPackage:
     """Everything that the decision may see."""
 
@@ -103,6 +120,8 @@ class ObservedPackage:
     verdict: Accepted | Refused | Unread | None  # on what was fetched; None: nothing was
     polled: frozenset[str]  # trigger names (as in decorators) of this package that have a Trigger object
     poller: PollerState | None  # None: there is none
+    namesake: str | None = None  # the package that has the object name of this archive's; None: not looked for
+    taken: tuple[TakenName, ...] = ()  # Trigger objects that this package needs and another one has
     inspection: Hindrance | None = None  # None: nothing keeps an inspection that is under way from its end
     source_trouble: str | None = None  # why the file that declares it, or its folder, cannot be used; None: it can
     now: datetime
@@ -214,7 +233,12 @@ class _Steps:
         """Decide about an archive that is not the active one."""
         verdict = self._observed.verdict
         if isinstance(verdict, Accepted):
-            self._accept(digest, verdict)
+            namesake = self._namesake(verdict)
+            if namesake is None:
+                self._accept(digest, verdict)
+            else:
+                self._set(PackageCondition.AGREED, False, namesake.reason, namesake.message)
+                self._refuse(namesake, digest, stalled=True)
         elif isinstance(verdict, Refused):
             self._set(PackageCondition.AGREED, False, verdict.reason, verdict.message)
             self._refuse(verdict, digest, stalled=True)
@@ -229,10 +253,30 @@ class _Steps:
                 self._set(PackageCondition.READY, False, hindrance.reason, hindrance.message)
             self._actions.append(Inspect(digest=digest))
 
+    def _namesake(self, accepted: Accepted) -> Refused | None:
+        """What the archive is refused for if the object's name is another package's; None: it is not."""
+        package, name = self._observed.package, accepted.name
+        active = None if self._active is None else self._active.name
+        if name is None:
+            return None
+        if is_second(package, name):
+            other, what = self._observed.namesake or object_name(name), "another archive of the folder"
+            next_step = "rename one of the two packages, or remove one of the two archives"
+        elif active not in (None, name) and object_name(active or "") == object_name(name) and not _of_folder(package):
+            other, what = active or "", "this object"
+            next_step = "rename one of the two packages, or delete this object first"
+        else:
+            return None
+        message = (
+            f"the archive is of package {name!r}, but {what} is of package {other!r}, and both names give the object "
+            f"name {object_name(name)!r}: {next_step}"
+        )
+        return Refused(reason=PackageReason.PACKAGE_NAME_TAKEN, message=message, version=accepted.version)
+
     def _accept(self, digest: str, accepted: Accepted) -> None:
         now = self._observed.now
         self._changes |= {
-            "active": ActivePackage(digest=digest, version=accepted.version, since=now),
+            "active": ActivePackage(digest=digest, name=accepted.name, version=accepted.version, since=now),
             "workflows": accepted.workflows,
             "tasks": accepted.tasks,
             "triggers": accepted.triggers,
@@ -281,7 +325,7 @@ class _Steps:
             self._actions.extend(
                 CreateTrigger(trigger=self._trigger(entry))
                 for entry in entries
-                if entry.name not in self._observed.polled
+                if entry.name not in self._observed.polled and self._taken_by(entry.name) is None
             )
         poller = self._observed.poller
         if not entries:
@@ -307,9 +351,34 @@ class _Steps:
         if self._unavailable:
             return
         if self._changes.get("candidate", self._status.candidate) is None and isinstance(self._observed.fetch, Fetched):
+            if self._name_is_taken():
+                return
             active = self._changes.get("active", self._active)
             said = "" if active is None else f"version {active.version} is active"
             self._ready(True, PackageReason.READY, said, stalled=False)
+
+    def _taken_by(self, function: str) -> TakenName | None:
+        """The foreign Trigger object that has the name of the one for ``function``; None: there is none."""
+        name = trigger_object_name(self._observed.package.name, function)
+        return next((taken for taken in self._observed.taken if taken.object == name), None)
+
+    def _name_is_taken(self) -> bool:
+        """Say which triggers are not polled because their objects cannot be made; False: there are none."""
+        package = self._observed.package
+        if package.spec.triggers is not TriggerCreation.AUTO:
+            return False
+        entries: tuple[TriggerEntry, ...] = self._changes.get("triggers", self._status.triggers)
+        found = [(entry.name, self._taken_by(entry.name)) for entry in entries]
+        said = [
+            f"trigger {name!r} of package {package.name!r} is not polled: its Trigger object would be "
+            f"{taken.object!r}, which is trigger {taken.function!r} of package {taken.package!r}: "
+            "rename one of the two triggers or packages, or apply a Trigger of another name for it"
+            for name, taken in found
+            if taken is not None and name not in self._observed.polled
+        ]
+        if said:
+            self._ready(False, PackageReason.TRIGGER_NAME_TAKEN, "\n".join(said), stalled=True)
+        return bool(said)
 
     def _trigger(self, entry: TriggerEntry) -> Trigger:
         package = self._observed.package
@@ -379,3 +448,8 @@ def remembered(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
             break
         kept.add(id(entry))
     return tuple(entry for entry in history if id(entry) in kept)
+
+
+def _of_folder(package: CloacinaPackage) -> bool:
+    """Whether a folder declares it, which sees all its archives and says by itself whose the object is."""
+    return package.metadata.labels.get(FOLDER_LABEL) == FOLDER

@@ -15,6 +15,7 @@ from cloaca.packages.files import in_own_thread
 from cloaca.resources import CloacinaPackage, Ref
 from cloaca.store import Store
 from cloacina_operator.core.folder import Difference, SeenFolders, difference
+from cloacina_operator.core.namesakes import apart
 from cloacina_operator.hosts.scan import FolderScan, Look, shown
 from cloacina_operator.hosts.watch import Watcher
 
@@ -133,7 +134,8 @@ class Folders:
             if before == seen and time.monotonic() - when < REAPPLY:
                 return self._until_gone()
         try:
-            todo = difference(seen, await self._store.list(CloacinaPackage, "default"))
+            existing = await self._store.list(CloacinaPackage, "default")
+            todo = difference(replace(seen, files=tuple(apart(seen.files, existing))), existing)
             self._report(todo, seen)
             await self._apply(todo)
         except (Conflict, StoreUnavailable) as error:

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloaca.errors import CloacaError, ImportCrashed, ImportTimedOut, LoadError, SourceError, StoreUnavailable
+from cloaca.errors import (
+    CloacaError,
+    ImportCrashed,
+    ImportTimedOut,
+    LoadError,
+    PythonUnsupported,
+    SourceError,
+    StoreUnavailable,
+)
 from cloaca.packages.agreement import check_registered, resolve_workflow
 from cloaca.packages.archive import Limits
 from cloaca.packages.examine import Examined, Step, examine
+from cloaca.packages.host import host_warnings
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import Manifest
 from cloaca.packages.sources import UnsupportedSource
+from cloaca.packages.versions import python_fault
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PackageReason
 from cloaca.resources.package import TaskEntry, TriggerEntry, WorkflowEntry
@@ -215,6 +225,10 @@ class Archives:
         if examined.manifest is None or examined.refused_at is not None:
             return _refused_unread(examined, examined.refused_at or Step.ARCHIVE)
         version = examined.manifest.package.version
+        if package.spec.image is None:  # else the inspection says it, which runs in that image
+            fault = python_fault(examined.manifest.python.requires_python)
+            if fault is not None:
+                return Refused(reason=PackageReason.PYTHON_UNSUPPORTED, message=fault, version=version)
         try:
             inventory = await self._executor.import_package(package, digest)
         except LoadError as error:
@@ -225,7 +239,8 @@ class Archives:
         if report.disagreements:
             message = "\n".join(str(disagreement) for disagreement in report.disagreements)
             return Refused(reason=PackageReason.NAMES_DISAGREE, message=message, version=version)
-        return _accepted(examined.manifest, inventory, tuple(str(warning) for warning in report.warnings))
+        files = () if examined.archive is None else examined.archive.files
+        return _accepted(examined.manifest, inventory, (*host_warnings(files), *report.warnings))
 
 
 _REASONS = {
@@ -244,6 +259,7 @@ def _refused_import(error: LoadError, version: str) -> Refused:
     reason = {
         ImportTimedOut: PackageReason.IMPORT_TIMED_OUT,
         ImportCrashed: PackageReason.IMPORT_CRASHED,
+        PythonUnsupported: PackageReason.PYTHON_UNSUPPORTED,
     }.get(type(error), PackageReason.IMPORT_FAILED)
     message = f"{error}\n{error.traceback_text}" if error.traceback_text else str(error)
     return Refused(reason=reason, message=message, version=version)
@@ -253,6 +269,7 @@ def _accepted(manifest: Manifest, inventory: Inventory, warnings: tuple[str, ...
     """What the archive holds: workflows and tasks as registered, triggers as the manifest has them."""
     workflows = {workflow.name: [task.id for task in workflow.tasks] for workflow in inventory.workflows}
     return Accepted(
+        name=manifest.package.name,
         version=manifest.package.version,
         workflows=tuple(
             WorkflowEntry(name=item.name, description=item.description, tasks=tuple(task.id for task in item.tasks))

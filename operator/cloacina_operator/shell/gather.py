@@ -10,8 +10,10 @@ from typing import Any
 
 from cloaca.authoring.duration import parse_duration
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Ref, Trigger, WorkflowRun
+from cloaca.resources.names import object_name
 from cloaca.store import Store
-from cloacina_operator.core.packages import Fetched, ObservedPackage
+from cloacina_operator.core.namesakes import is_second
+from cloacina_operator.core.packages import Accepted, Fetched, ObservedPackage
 from cloacina_operator.core.runs import ObservedRun, Sibling, policy_of
 from cloacina_operator.core.triggers import ACTIVE_SHOWN, ObservedTrigger
 from cloacina_operator.executors.base import Executor
@@ -46,16 +48,28 @@ class Gather:
         interval = package.spec.interval
         every = None if interval is None else timedelta(seconds=parse_duration(interval))
         fetch = self._archives.fetched(package, every, now)
+        verdict = self._archives.verdict(package, fetch.digest) if isinstance(fetch, Fetched) else None
         return ObservedPackage(
             package=package,
             fetch=fetch,
-            verdict=self._archives.verdict(package, fetch.digest) if isinstance(fetch, Fetched) else None,
+            verdict=verdict,
+            namesake=await self._namesake(package, verdict.name) if isinstance(verdict, Accepted) else None,
             polled=frozenset(trigger.function for trigger in self._index.triggers_of(package.ref)),
             poller=self._executor.poller(package.ref),
+            taken=self._index.taken_names(package),
             inspection=self._executor.inspection(package.ref),
             source_trouble=self._source_trouble(package.ref),
             now=now,
         )
+
+    async def _namesake(self, package: CloacinaPackage, name: str | None) -> str | None:
+        """The package whose object has the name of ``package``'s archive; None: its object is ``package`` itself."""
+        if name is None or not is_second(package, name):
+            return None
+        other = await self._package(object_name(name), package.metadata.namespace)
+        if other is None:
+            return None
+        return other.name if other.status.active is None else other.status.active.name or other.name
 
     async def trigger(self, trigger: Trigger, now: datetime) -> ObservedTrigger:
         """All about one trigger."""

@@ -13,10 +13,12 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar
 
 from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, Trigger, WorkflowRun
+from cloaca.resources.names import trigger_object_name
 from cloaca.store import Store
 from cloaca.store.base import Change
 from cloacina_operator.core.backlog import Backlog, Fired, Turn
 from cloacina_operator.core.history import FinishedRun
+from cloacina_operator.core.packages import TakenName
 from cloacina_operator.core.runs import Sibling, ended
 
 R = TypeVar("R", bound=Resource[Any, Any])
@@ -93,6 +95,8 @@ class Index:
         self._triggers: dict[Ref, KnownTrigger] = {}
         self._triggers_of: dict[Ref, dict[Ref, KnownTrigger]] = {}  # by package
         self._packages: dict[Ref, bool] = {}  # whether it is there, as last heard
+        self._needed: dict[Ref, tuple[Ref, ...]] = {}  # package -> the Trigger objects that it is to have
+        self._needed_by: dict[Ref, set[Ref]] = {}  # the other way round: two packages may need one name
         self._begun: set[str] = set()  # uids of unfinished runs that we tried to start
 
     async def load(self) -> list[Ref]:
@@ -172,6 +176,8 @@ class Index:
         if ref.kind != CloacinaPackage.KIND:
             return []
         self._packages[ref] = not change.deleted  # where it is gone, the next look at everything says so once more
+        if change.deleted:
+            self._need_names(ref, ())
         if self._seen is not None:
             await self._read(CloacinaPackage, change)
         affected = [ref]
@@ -228,6 +234,7 @@ class Index:
         if before is None or after is None:  # twins, and the package that looks which triggers there are
             known = after or before
             if known is not None:
+                affected += [it for it in self._needed_by.get(ref, ()) if it != known.package]
                 affected += [known.package, *(it for it in self._triggers_of.get(known.package, ()) if it != ref)]
         elif before.overlap != after.overlap:  # its runs may have to wait no longer
             affected += [run.ref for run in self._runs.values() if run.trigger_uid == after.uid and run.waiting]
@@ -249,6 +256,32 @@ class Index:
     def triggers_of(self, package: Ref) -> Collection[KnownTrigger]:
         """The Trigger objects that name the package."""
         return self._triggers_of.get(package, {}).values()
+
+    def taken_names(self, package: CloacinaPackage) -> tuple[TakenName, ...]:
+        """Trigger objects that have the names of ``package``'s own and are for something else.
+
+        From then on the package is looked at again when a Trigger object of such a name comes or goes.
+        """
+        taken, needed = [], set()
+        for entry in package.status.triggers:
+            ref = Ref(Trigger.KIND, package.metadata.namespace, trigger_object_name(package.name, entry.name))
+            needed.add(ref)
+            known = self._triggers.get(ref)
+            if known is not None and (known.package, known.function) != (package.ref, entry.name):
+                taken.append(TakenName(object=ref.name, package=known.package.name, function=known.function))
+        self._need_names(package.ref, needed)
+        return tuple(taken)
+
+    def _need_names(self, package: Ref, triggers: Collection[Ref]) -> None:
+        for ref in self._needed.pop(package, ()):
+            packages = self._needed_by[ref]
+            packages.discard(package)
+            if not packages:
+                del self._needed_by[ref]
+        if triggers:
+            self._needed[package] = tuple(triggers)
+        for ref in triggers:
+            self._needed_by.setdefault(ref, set()).add(package)
 
     def older_twin(self, trigger: Trigger) -> str | None:
         """The name of the oldest other Trigger for the same function, if it is older than ``trigger``."""

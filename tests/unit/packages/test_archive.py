@@ -32,6 +32,17 @@ def with_member(path: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, lin
     return buffer.getvalue()
 
 
+def with_two(*paths: str) -> bytes:
+    """The good archive with these empty files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(PLAIN)) as good, tarfile.open(fileobj=buffer, mode="w") as tar:
+        for member in good:
+            tar.addfile(member, good.extractfile(member))
+        for path in paths:
+            tar.addfile(tarfile.TarInfo(path))
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     "compress", [bytes, bz2.compress, gzip.compress, lzma.compress], ids=["plain", "bzip2", "gzip", "xz"]
 )
@@ -65,6 +76,10 @@ REFUSED = {
     "pipe": (with_member("demo/pipe", kind=tarfile.FIFOTYPE), "no devices"),
     "twice": (with_member("demo/__init__.py", b"x"), "stands twice"),
     "case": (with_member("Demo/__init__.py", b"x"), "differs from demo/__init__.py in case only"),
+    "Unicode form": (
+        with_two("demo/caf\u00e9.txt", "demo/cafe\u0301.txt"),
+        "differs from demo/caf\u00e9.txt in case only or Unicode form",
+    ),
     "below a file": (with_member("demo/__init__.py/x.py", b"x"), "which is a file"),
     "standard library": (with_member("json.py"), "would shadow the standard library's"),
     "standard library, vendored": (with_member("vendor/json/__init__.py"), "would shadow the standard library's"),

@@ -126,6 +126,9 @@ def test_all_faults_are_told_at_once() -> None:
         pytest.param(b"{", "InvalidJson", id="cut off"),
         pytest.param(b"[]", "WrongType", id="a list"),
         pytest.param(b"\xff", "InvalidJson", id="not text"),
+        pytest.param(json.dumps(GOOD).encode("utf-16"), "InvalidJson", id="UTF-16"),
+        pytest.param(json.dumps(GOOD).encode("utf-32-le"), "InvalidJson", id="UTF-32"),
+        pytest.param(json.dumps(GOOD).encode("utf-8-sig"), "InvalidJson", id="byte order mark"),
         pytest.param(b"[" * 100_000, "InvalidJson", id="nested"),
         pytest.param(b" " * (MANIFEST_LIMIT + 1), "TooLarge", id="large"),
     ],
@@ -138,3 +141,14 @@ def test_fields_that_are_not_known_are_kept_and_told() -> None:
     manifest = parse_manifest(changed(("triggers", 0, "priority"), 3))
     assert manifest.warnings == ("manifest.json: triggers[0].priority: unknown field, kept without effect",)
     assert json.loads(manifest.to_json_bytes())["triggers"][0]["priority"] == 3
+
+
+def test_triggers_whose_objects_would_have_one_name_are_refused_with_both_names() -> None:
+    triggers = [{**GOOD["triggers"][0], "name": name} for name in ("new_file", "new-file", "new.file", "New_file")]
+    with pytest.raises(ManifestFaults) as refused:
+        parse_manifest(changed(("triggers",), triggers))
+    assert [(fault.path, fault.rule) for fault in refused.value.faults] == [
+        ("triggers[1].name", "TriggerNamesCollide"),
+        ("triggers[2].name", "TriggerNamesCollide"),  # in another case it has a name of its own
+    ]
+    assert "'new.file' and 'new_file'" in str(refused.value)
