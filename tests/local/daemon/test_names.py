@@ -13,7 +13,6 @@ from cloaca.packages.host import HOST_LIBRARIES
 from cloaca.resources import Trigger
 from cloaca.resources.conditions import find
 from cloaca.resources.names import second_package_name
-from cloaca.store import open_store
 
 CODE = """
 import cloaca
@@ -106,27 +105,3 @@ async def test_a_package_for_another_python_is_refused_before_it_is_imported(dae
     said = find(package.status.conditions, "Ready")
     assert said is not None
     assert "'>=4.0'" in said.message
-
-
-async def test_a_trigger_renamed_away_frees_its_name(daemon: Daemon) -> None:
-    """The Trigger object of the first package stays until it is deleted; then the second one gets the name."""
-    daemon.start()
-    daemon.deploy(package("data", "ingest_inbox"), "data-1.0.0.cloacina")
-    await daemon.package("data", Ready=("True", "Ready"))
-    await daemon.trigger("data-ingest-inbox", lambda trigger: True)
-    daemon.deploy(package("data-ingest", "inbox"), "data-ingest-1.0.0.cloacina")
-    await daemon.package("data-ingest", Ready=("False", "TriggerNameTaken"))
-    daemon.deploy(
-        archive(CODE.replace("NAME", "'other'"), name="data", version="2.0.0", triggers=[declared("other")]),
-        "data-1.0.0.cloacina",
-    )
-    await daemon.trigger("data-other", lambda trigger: True)
-    store = await open_store(daemon.store)
-    try:
-        held = await store.get(Trigger, "data-ingest-inbox")
-        assert held is not None
-        if held.spec.package_ref.name == "data":
-            await store.delete(held.ref)
-    finally:
-        await store.close()
-    await daemon.package("data-ingest", Ready=("True", "Ready"))
