@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 
 from cloaca.home import Home
+from cloaca.packages.process import python_command
 from cloaca.resources import CloacinaPackage, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
 from cloaca.store import open_store
@@ -32,6 +32,7 @@ class Daemon:
         self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.options: list[str] = []
+        self.close_streams = False  # True: it is started without standard input, output and error
         self.store = str(self.home.database)  # its URL
 
     def keep_in(self, url: str) -> None:
@@ -40,12 +41,16 @@ class Daemon:
         self.home.config.write_text(f"store = {json.dumps(url)}\n")
         self.store = url
 
-    def start(self) -> None:
-        """Start it; returns at once."""
+    def start(self, folder: Path | None = None) -> None:
+        """Start it in ``folder`` (None: the current one), as ``cloaca daemon`` does; returns at once."""
         self.home.root.mkdir(exist_ok=True)
+        command = [*python_command("cloacina_operator.hosts.daemon"), "--home", str(self.home.root), *self.options]
+        if self.close_streams:
+            command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cloacina_operator.hosts.daemon", "--home", str(self.home.root), *self.options],
+                command,
+                cwd=folder,
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=log,

@@ -31,7 +31,13 @@ class Pod:
         where = ["--archive", str(self.folder / "archive"), "--digest", digest or self.digest]
         return subprocess.Popen(
             [sys.executable, "-m", f"cloaca.processes.{module}", *where, "--scratch", f"{self.folder}/tmp", *arguments],
-            env={**os.environ, "CLOACA_LAST_WORDS": str(self.words), "CLOACA_POD": "demo-1-x7k2p"},
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONSAFEPATH": "1",
+                "CLOACA_LAST_WORDS": str(self.words),
+                "CLOACA_POD": "demo-1-x7k2p",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

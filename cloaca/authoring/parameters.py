@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloaca.authoring.value import Value
+from cloaca.authoring.value import Value, changed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ _VARARGS = 0x04
 _GENERATOR = 0x20
 _COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200
+_MOST_DECORATORS = 50
 
 
 class Parameters(Value):
@@ -24,10 +25,32 @@ class Parameters(Value):
     any_number: bool = False  # *args, or a callable of which nothing is known
     is_async: bool = False  # calling it gives a coroutine
     is_generator: bool = False  # calling it gives a generator, async or not
+    wrapped: bool = False  # it takes anything, and the parameters are those of the function that it decorates
 
 
 def parameters_of(function: Callable[..., Any]) -> Parameters:
-    """Read from the function's code object, which costs nothing; from ``inspect`` for partials and other objects."""
+    """Read from the function's code object, which costs nothing; from ``inspect`` for partials and other objects.
+
+    A function that takes any number of arguments and decorates another one (``functools.wraps``) takes what that one
+    does.
+    """
+    takes = _own_parameters(function)
+    for _ in range(_MOST_DECORATORS):
+        inner = getattr(function, "__wrapped__", None)
+        if not takes.any_number or takes.positional or not callable(inner):
+            break
+        function, behind = inner, _own_parameters(inner)
+        takes = changed(
+            takes,
+            positional=behind.positional,
+            required=behind.required,
+            any_number=behind.any_number,
+            wrapped=True,
+        )
+    return takes
+
+
+def _own_parameters(function: Callable[..., Any]) -> Parameters:
     code = getattr(function, "__code__", None)
     if code is None:
         return _inspected(function)

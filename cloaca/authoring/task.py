@@ -50,9 +50,9 @@ def define_task(
     task_id = checked_name(getattr(function, "__name__", None) if id is None else id, "a task's id")
     takes = parameters_of(function)
     takes_handle = len(takes.positional) > 1 and takes.positional[1] in _HANDLE_NAMES
-    if not takes.positional and not takes.any_number:
+    if not takes.positional and not takes.any_number and not takes.wrapped:
         raise DefinitionError(f"task {task_id!r}: the function takes no argument, but is called with the context")
-    if len(takes.required) > 1 + takes_handle or takes.required_keywords:
+    if not takes.wrapped and (len(takes.required) > 1 + takes_handle or takes.required_keywords):
         raise DefinitionError(
             f"task {task_id!r}: the function needs {', '.join(takes.required + takes.required_keywords)}; a task takes "
             "the context and, if it wants, a second parameter named 'handle'"

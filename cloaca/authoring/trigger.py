@@ -151,12 +151,14 @@ def _arguments(name: str, takes: Parameters) -> tuple[str, ...]:
         return ("config",)  # one parameter of any name is the config, as programs for the other implementation have it
     surplus = [parameter for parameter in takes.required + takes.required_keywords if parameter not in _BY_NAME]
     surplus += [parameter for parameter in takes.required_keywords if parameter in _BY_NAME]
-    if surplus:
+    if surplus and not takes.wrapped:  # else the decorator may give them
         raise DefinitionError(
             f"trigger {name!r}: the function needs {', '.join(surplus)}; a trigger takes nothing, "
             "'config', 'state' or both"
         )
     wanted = tuple(parameter for parameter in names if parameter in _BY_NAME)
     if wanted != names[: len(wanted)]:
+        if takes.wrapped:
+            return ()
         raise DefinitionError(f"trigger {name!r}: put config and state before the parameters that have defaults")
     return wanted

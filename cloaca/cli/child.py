@@ -1,8 +1,8 @@
 """The process in which ``cloaca poll`` and ``cloaca run`` execute user code: load a package, then poll it or run it.
 
 Two lines of JSON come on standard input: which package, and, once it is loaded, what to do with it. The answer to the
-first goes to what was standard output; what user code prints goes to standard error. The process ends when its standard
-input is closed, whatever user code does.
+first goes to what was standard output; what user code prints goes to standard error. The process ends, with its process
+group, when what was its standard input is closed, whatever user code does.
 """
 
 from __future__ import annotations
@@ -11,55 +11,66 @@ import asyncio
 import json
 import os
 import socket
-import sys
-import threading
+from contextvars import copy_context
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from queue import SimpleQueue
+from typing import Any, TextIO
 
 from cloaca.authoring.registry import Registry
 from cloaca.packages.inspection import import_answer
+from cloaca.packages.process import end_with, leave, open_streams, take_input
 
+_IMPORT_GRACE = 1.0  # seconds that exit handlers get where nothing was executed
 THREADS = 256
 TASKS_AT_ONCE = 4
 
 
 def main() -> None:
     """Load the package, say what it registered, and do what is asked then."""
-    package = json.loads(sys.stdin.readline())
-    answers = os.fdopen(os.dup(1), "w")
+    open_streams(encoding=None)
+    jobs = take_input()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
+    lines = _Lines()
+    end_with(jobs, lines.hear)
+    package = lines.next()
     registry, told = import_answer(Path(package["root"]), package["entry_module"])
     _answer(answers, told)
+    answers.close()
     if registry is None:
-        _leave(1)
-    job = json.loads(sys.stdin.readline() or "null")
-    if job is None:
-        _leave(0)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+        leave(1, _IMPORT_GRACE)
+    job = lines.next()
     if job["op"] == "poll":
         from cloaca.polling.worker import work
 
         work(socket.socket(fileno=job["channel"]), registry.triggers)
     asyncio.run(_run(job, registry))
-    _leave(0)
+    leave(0)
+
+
+class _Lines:
+    """The lines of JSON that the parent sends."""
+
+    def __init__(self) -> None:
+        self._pieces: SimpleQueue[bytes] = SimpleQueue()
+        self._buffer = b""
+
+    def hear(self, data: bytes) -> None:
+        """A piece has come."""
+        self._pieces.put(data)
+
+    def next(self) -> dict[str, Any]:
+        """The next line. Waits for it; where none comes any more, this process ends meanwhile."""
+        while b"\n" not in self._buffer:
+            self._buffer += self._pieces.get()
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
 
 
 def _answer(answers: TextIO, message: dict[str, Any]) -> None:
     print(json.dumps(message), file=answers, flush=True)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def _leave(code: int) -> NoReturn:
-    """Without waiting for threads of user code."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 async def _run(job: dict[str, Any], registry: Registry) -> None:
@@ -77,7 +88,12 @@ async def _run(job: dict[str, Any], registry: Registry) -> None:
     if seen is None:
         raise RuntimeError(f"run {job['name']!r} is not in the store {job['store']}")
     loop = asyncio.get_running_loop()
-    workshop = Workshop(crew=Crew(THREADS), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
+    workshop = Workshop(
+        crew=Crew(THREADS, context=copy_context(), whole_process=True),
+        loop=loop,
+        timers=Timers(loop),
+        slots=Slots(TASKS_AT_ONCE),
+    )
     claimed = seen.status._replace(attempt=1, pod_name=str(os.getpid()), started_at=datetime.now(timezone.utc))
     journal = StoreJournal(store, seen)
     await execute(registry.workflows[seen.workflow], seen.context, claimed, journal, workshop, Stop())

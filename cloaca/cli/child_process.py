@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from cloaca.errors import LoadError
-from cloaca.packages.inspection import IMPORT_TIMEOUT, crashed, how_it_ended, inventory_in, isolation, timed_out
+from cloaca.packages.inspection import IMPORT_TIMEOUT, crashed, how_it_ended, inventory_in, timed_out
 from cloaca.packages.inventory import Inventory
+from cloaca.packages.process import open_descriptors, python_command
 
 LONGEST_LINE = 64 * 1024 * 1024
 
@@ -46,11 +46,9 @@ async def child(
 
     Raises LoadError where the import fails, takes too long or ends the process.
     """
+    open_descriptors()
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *isolation(),
-        "-m",
-        "cloaca.cli.child",
+        *python_command("cloaca.cli.child"),
         env={**os.environ, **(environment or {})},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

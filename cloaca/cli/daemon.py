@@ -14,7 +14,7 @@ import typer
 from cloaca.cli.place import Wanted
 from cloaca.cli.session import Session, command, commands
 from cloaca.errors import CloacaError
-from cloaca.packages.inspection import isolation
+from cloaca.packages.process import python_command
 
 app = commands()
 
@@ -69,7 +69,7 @@ def daemon(
     sys.stderr.flush()
     arguments = daemon_arguments(session.wanted, watch_dir or [], log_level, log_format)
     arguments += ["--allow-shared-folders"] if allow_shared_folders else []
-    os.execv(sys.executable, [sys.executable, *isolation(), "-m", HOST, *arguments])  # noqa: S606  # our own arguments
+    os.execv(sys.executable, [*python_command(HOST), *arguments])  # noqa: S606  # our own arguments
 
 
 def daemon_arguments(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import typer
@@ -141,6 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_streams()
     unmask_owner()
     session = Session()
+    _clean_up_on_sigterm()
     code = _obey(arguments, session)
     try:
         sys.stdout.flush()
@@ -179,6 +183,16 @@ def _lost(error: OutputLost, session: Session) -> int:
         return 0
     _complain(str(error), error, session)
     return 1
+
+
+def _clean_up_on_sigterm() -> None:
+    """Let SIGTERM end a command as an interrupt does: what it started, and what it unpacked, goes with it."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _complain(sentence: str, error: Exception, session: Session) -> None:

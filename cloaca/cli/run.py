@@ -18,6 +18,7 @@ from cloaca.cli.submit import chosen_workflow, report, submit
 from cloaca.cli.terminal import json_text, remark, say
 from cloaca.cli.values import run_context, text_argument
 from cloaca.errors import CloacaError
+from cloaca.packages.process import EXIT_GRACE
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunSpec, WorkflowRun
 from cloaca.resources.names import manual_run_name, object_name
 from cloaca.resources.trigger import PackageReference
@@ -25,7 +26,7 @@ from cloaca.store import Store, open_store
 
 app = commands()
 
-GRACE = 1.0  # seconds in which what a process said last is heard, and a process whose run has ended ends
+GRACE = 1.0  # seconds in which what a process said last is heard
 
 
 @command(app, "run")
@@ -110,7 +111,7 @@ async def _followed(store: Store, run: WorkflowRun, process: Child) -> WorkflowR
         done, _ = await asyncio.wait({following}, timeout=GRACE)  # its last words may be on the way
         if not done:
             raise CloacaError(f"the process of the run ended ({await dying}) before the run did")
-        await asyncio.wait({dying}, timeout=GRACE)
+        await asyncio.wait({dying}, timeout=EXIT_GRACE + GRACE)  # its exit handlers too
         return following.result()
     finally:
         for task in (following, dying):

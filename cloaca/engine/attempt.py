@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from contextvars import Context as Variables
 from types import CoroutineType
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ class Call:
 
     __slots__ = (
         "_arguments",
-        "_coroutine",
+        "_awaitable",
         "_function",
         "_keep",
         "_limit",
@@ -58,6 +59,7 @@ class Call:
         "_open",
         "_task",
         "_timer",
+        "_variables",
         "handle",
         "is_async",
         "over",
@@ -71,6 +73,7 @@ class Call:
         *,
         is_async: bool,
         loop: Loop,
+        variables: Variables,
         tell: Callable[[Call, Ended], None],
         over: Callable[[], None],
         keep: Callable[[Any], Any] = ignored,
@@ -81,7 +84,8 @@ class Call:
         self._keep = keep
         self._loop = loop
         self._open = threading.Lock()  # taken once, by whatever ends the call
-        self._coroutine: Coroutine[Any, Any, Any] | None = None  # what a function in a thread returned
+        self._variables = variables  # the context variables that the function finds, and may change
+        self._awaitable: Awaitable[Any] | None = None  # what a function in a thread returned
         self._task: Task[None] | None = None
         self._limit = math.inf  # seconds
         self._timer: Timer | None = None
@@ -99,22 +103,19 @@ class Call:
         """Call the function in this thread, one of ``crew``'s, and tell how it ended; not if it is over already."""
         if self._open.locked():
             return
-        before = current_handle.set(self.handle)
-        try:
-            ended: Ended = crew.call(self._outcome, ())
-        finally:
-            current_handle.reset(before)
-        if self._coroutine is not None:
+        self._variables.run(current_handle.set, self.handle)
+        ended: Ended = crew.call(self._variables.run, (self._outcome,))
+        if self._awaitable is not None:
             self.start()
         elif self._close():
             self.tell(self, ended)
 
     def _outcome(self) -> Ended:
-        """How the function ended, unless it returned a coroutine, which is put aside. Never raises."""
+        """How the function ended, unless it returned an awaitable, which is put aside. Never raises."""
         try:
             returned = self._function(*self._arguments)
-            if type(returned) is CoroutineType:  # an async function behind a sync decorator
-                self._coroutine = returned
+            if isinstance(returned, Awaitable):  # an async function behind a sync decorator
+                self._awaitable = returned
                 return Ended()
             return Ended(self._keep(returned))
         except BaseException as error:  # noqa: BLE001  # SystemExit of a task must not end the process
@@ -131,16 +132,20 @@ class Call:
 
     def _begin(self) -> None:
         if not self._open.locked():
-            self._task = self._loop.create_task(self._on_loop())
-        elif self._coroutine is not None:
-            self._coroutine.close()
+            self._task = self._variables.run(self._loop.create_task, self._on_loop())
+        elif isinstance(self._awaitable, CoroutineType):
+            self._awaitable.close()
+
+    def _asked(self) -> Awaitable[Any]:
+        """What is to be awaited."""
+        return self._function(*self._arguments) if self._awaitable is None else self._awaitable
 
     async def _on_loop(self) -> None:
         from asyncio import CancelledError
 
         current_handle.set(self.handle)
         try:
-            ended = Ended(self._keep(await (self._coroutine or self._function(*self._arguments))))
+            ended = Ended(self._keep(await self._asked()))
         except CancelledError as error:
             if self._open.locked():
                 raise
@@ -187,7 +192,10 @@ async def call(
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, outcome, ended)
 
-    calling = Call(function, (), is_async=is_async, loop=loop, tell=tell, over=lambda: None, keep=keep)
+    variables = crew.fresh_context()
+    calling = Call(
+        function, (), is_async=is_async, loop=loop, variables=variables, tell=tell, over=lambda: None, keep=keep
+    )
     if is_async:
         calling.start()
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from cloaca.engine.log import Log
+from cloaca.packages.context_variables import fresh
 
 log = Log("cloaca.engine")
 
@@ -28,7 +30,21 @@ class Crew:
     dies with the process.
     """
 
-    def __init__(self, most: int = _MOST, *, busy: int = _BUSY, name: str = "cloaca-task") -> None:
+    def __init__(
+        self,
+        most: int = _MOST,
+        *,
+        busy: int = _BUSY,
+        name: str = "cloaca-task",
+        context: contextvars.Context | None = None,
+        whole_process: bool = False,
+    ) -> None:
+        """``context``: the context variables that user code finds, such as those that a package set when it was
+        imported; None: none. Each call gets a copy, so what it sets is gone after it.
+        ``whole_process``: the process is there for user code alone, and whoever ends it waits for threads: those that
+        user code starts are no daemons unless it says so, as in a main thread."""
+        self._whole_process = whole_process
+        self._context = contextvars.Context() if context is None else context
         self._most = most
         self._busy = busy
         self._name = name
@@ -77,6 +93,10 @@ class Crew:
             with self._lock:
                 self._at_work += 1
                 self._brief = brief
+
+    def fresh_context(self) -> contextvars.Context:
+        """The context variables for one call of user code, which no other call changes."""
+        return fresh(self._context)
 
     def leave(self, *, awaited: bool = False) -> None:
         """The calling thread, one of these, waits, and so is away from work.
@@ -134,6 +154,8 @@ class Crew:
     def _work(self) -> None:
         parked = threading.Lock()
         parked.acquire()
+        if self._whole_process:
+            threading.current_thread()._daemonic = False  # type: ignore[attr-defined]  # what new threads take over
         while True:
             with self._lock:
                 job = self._jobs.popleft() if self._jobs and self._at_work <= self._busy else None

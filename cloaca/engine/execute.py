@@ -396,6 +396,7 @@ class Execution:
             arguments,
             is_async=is_async,
             loop=self._workshop.loop,
+            variables=self._workshop.crew.fresh_context(),
             tell=self._told,
             over=self._wake,
             keep=keep,

@@ -6,7 +6,7 @@ Decides nothing about fires: whoever polls makes them durable.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from cloaca.authoring.context import Context
@@ -67,6 +67,8 @@ class Poll:
         self.running = True
         try:
             answer = self._definition.function(*self._given)
+            if isinstance(answer, AsyncIterator):  # behind a sync decorator, or in a partial
+                return self._drained(answer)
             if isinstance(answer, Iterator):
                 return TriggerResult.skip(drain(answer, self._publish_from_thread))
             return answer
@@ -75,9 +77,10 @@ class Poll:
 
     async def _on_loop(self) -> Any:
         answer = self._definition.function(*self._given)
-        if is_async_generator(self._definition):
-            return TriggerResult.skip(await drain_async(answer, self._publish))
-        return await answer
+        return await (self._drained(answer) if isinstance(answer, AsyncIterator) else answer)
+
+    async def _drained(self, answers: AsyncIterator[Any]) -> TriggerResult:
+        return TriggerResult.skip(await drain_async(answers, self._publish))
 
     async def _publish(self, fires: tuple[Fire, ...]) -> None:
         if self._over:

@@ -14,11 +14,14 @@ from typing import Any
 
 from cloaca.authoring.registry import Registry
 from cloaca.errors import ImportCrashed, ImportTimedOut, LoadError
+from cloaca.packages.held import held, refuse_held
 from cloaca.packages.inventory import Inventory, inventory_of
 from cloaca.packages.load import load_package
+from cloaca.packages.process import end_with, leave, open_descriptors, open_streams, python_command, take_input
 from cloaca.packages.scratch import scratch_folder
 
 IMPORT_TIMEOUT = 60.0  # seconds
+_EXIT_GRACE = 1.0  # seconds that exit handlers get after an import: there was no run whose results they could write
 
 
 def inspect_package(root: Path, entry_module: str, timeout: float = IMPORT_TIMEOUT) -> Inventory:
@@ -29,10 +32,9 @@ def inspect_package(root: Path, entry_module: str, timeout: float = IMPORT_TIMEO
     """
     with scratch_folder() as folder:
         answer = folder / "answer.json"  # not a pipe: what user code leaves running could keep that one open
-        command = [sys.executable, *isolation(), "-m", "cloaca.packages.inspection", str(root), entry_module]
-        process = subprocess.Popen(
-            [*command, str(answer)], stdin=subprocess.DEVNULL, stdout=_standard_error(), start_new_session=True
-        )
+        command = [*python_command("cloaca.packages.inspection"), str(root), entry_module, str(answer)]
+        open_descriptors()
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=_standard_error(), start_new_session=True)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -41,6 +43,8 @@ def inspect_package(root: Path, entry_module: str, timeout: float = IMPORT_TIMEO
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         if not answer.exists():
             if _partial(answer).exists():  # it had an answer, and no room to write it
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
@@ -60,16 +64,13 @@ def _standard_error() -> int:
         return subprocess.DEVNULL
 
 
-def isolation() -> list[str]:
-    """Options of Python that keep the modules of the current folder from standing in for installed ones."""
-    return ["-P"] if sys.version_info >= (3, 11) else []
-
-
 def import_answer(root: Path, entry_module: str) -> tuple[Registry | None, dict[str, Any]]:
     """(registry or None, what to tell the process that asked). For the process that belongs to the package alone."""
+    before = held()
     try:
         registry = load_package(root, entry_module)
         inventory = inventory_of(registry)
+        refuse_held(entry_module, before)
     except LoadError as error:
         return None, {"failed": str(error), "traceback": error.traceback_text}
     return registry, {"loaded": inventory.to_json()}
@@ -103,14 +104,14 @@ def how_it_ended(code: int) -> str:
 
 
 def _main(root: str, entry_module: str, answer: str) -> None:
+    open_streams(encoding=None)
+    end_with(take_input())
     _, told = import_answer(Path(root), entry_module)
     partial = _partial(Path(answer))
     with contextlib.suppress(OSError):  # whoever waits finds half an answer, and knows
         partial.write_text(json.dumps(told), encoding="utf-8")
         partial.rename(answer)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)  # without waiting for threads of user code
+    leave(0, _EXIT_GRACE)
 
 
 if __name__ == "__main__":

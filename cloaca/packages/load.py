@@ -25,12 +25,13 @@ def load_package(root: Path, entry_module: str) -> Registry:
     """Import ``entry_module`` from ``root`` (its ``vendor/`` is on the path too) and return what it registered.
 
     Tasks outside of every workflow form one that is named after the package, as ``manifest.json`` in ``root`` has it.
-    For a process that belongs to this package alone: the path and the imported modules stay. From then on the standard
-    streams write what they cannot encode, such as the name of a file that is not UTF-8, as escapes. Raises LoadError,
-    whose ``traceback_text`` shows the package's own frames, if the import raises, calls ``sys.exit`` or finds
-    something else than the package under that name.
+    For a process that belongs to this package alone: the path and the imported modules stay, ``sys.argv`` is the entry
+    module's name and nothing else, and the standard streams write what they cannot encode, such as the name of a file
+    that is not UTF-8, as escapes. Raises LoadError, whose ``traceback_text`` shows the package's own frames, if the
+    import raises, calls ``sys.exit`` or finds something else than the package under that name.
     """
     root = root.resolve()
+    sys.argv[:] = [entry_module]  # how a process was started differs; no package is to see it
     top = entry_module.partition(".")[0]
     if top in HOST_LIBRARIES:
         raise LoadError(f"the package's module is named {top!r}, as a library that Cloacina itself uses: rename it")

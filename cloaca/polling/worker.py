@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextvars import Context as Variables
+from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from cloaca.authoring.context import Context
 from cloaca.authoring.trigger import TriggerDefinition
 from cloaca.errors import ContextError
 from cloaca.failure import failure_of, one_line
+from cloaca.packages.context_variables import fresh
+from cloaca.packages.process import leave
 from cloaca.polling.answers import drain, drain_async, interpret, is_async_generator, kept_state
 from cloaca.polling.callers import Callers
 from cloaca.polling.messages import LONGEST_LINE, Ended, Fire, Yielded, answer_line
@@ -24,12 +27,13 @@ HELD_UP = 0.005
 """Seconds that functions which came due together may take, one after the other, before further threads help."""
 _MOST_THREADS = 64
 _LAST_WORDS = 1.0  # seconds
+_EXIT_GRACE = 1.0  # seconds that exit handlers get; whoever closes the channel may kill this process before
 
 log = logging.getLogger("cloaca.polling")
 
 
-def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> None:
-    """Answer the requests that come over ``channel`` until its other end is closed; then leave at once.
+def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> NoReturn:
+    """Answer the requests that come over ``channel`` until its other end is closed; then end this process.
 
     Whatever still runs then is given up: a generator whose fire was not acknowledged must not go on.
     """
@@ -42,7 +46,7 @@ def work(channel: socket.socket, triggers: Mapping[str, TriggerDefinition]) -> N
         except SystemExit as error:  # of a task that a function left in the background: asyncio lets it through
             log.warning("a task in the background of a trigger raised %s", one_line(failure_of(error).message))
     loop.run_until_complete(_wind_down())
-    os._exit(0)  # threads of hung functions would keep the interpreter
+    leave(0, _EXIT_GRACE)
 
 
 async def _wind_down() -> None:
@@ -59,6 +63,7 @@ class _Worker(asyncio.Protocol):
 
     def __init__(self, triggers: Mapping[str, TriggerDefinition]) -> None:
         self._triggers = triggers
+        self._variables = copy_context()  # with what the package set when it was imported
         self._callers = Callers(min(max(len(triggers), 4), _MOST_THREADS), name="cloaca-poll")
         self._acks: dict[int, asyncio.Future[None]] = {}
         self._polls: set[asyncio.Task[None]] = set()
@@ -115,12 +120,17 @@ class _Worker(asyncio.Protocol):
             self._answer(Ended(id=message["poll"], error=failure_of(error).message))
             self._send_soon()
             return None
+        variables = fresh(self._variables)
         if not definition.is_async and not is_async_generator(definition):
-            return partial(self._in_thread, poll)
-        task = self._loop.create_task(self._on_loop(poll))
+            return partial(self._in_thread, poll, variables)
+        self._start(poll, poll.call, variables)
+        return None
+
+    def _start(self, poll: _Poll, call: Callable[[], Any], variables: Variables) -> None:
+        """Have ``call`` made on the loop, and what it returns awaited there."""
+        task = variables.run(self._loop.create_task, self._on_loop(poll, call))
         self._polls.add(task)
         task.add_done_callback(self._polls.discard)
-        return None
 
     # --- answers
 
@@ -157,12 +167,15 @@ class _Worker(asyncio.Protocol):
 
     # --- functions
 
-    async def _on_loop(self, poll: _Poll) -> None:
-        self._answer(await poll.on_loop())
+    async def _on_loop(self, poll: _Poll, call: Callable[[], Any]) -> None:
+        self._answer(await poll.on_loop(call))
         self._send_soon()
 
-    def _in_thread(self, poll: _Poll) -> None:
-        answer = poll.in_thread()
+    def _in_thread(self, poll: _Poll, variables: Variables) -> None:
+        answer = variables.run(poll.in_thread)
+        if not isinstance(answer, Ended):  # of an async function behind a sync decorator, or in a partial
+            self._loop.call_soon_threadsafe(self._start, poll, lambda: answer, variables)
+            return
         self._answer(answer)
         if (answer.fires or answer.error is not None or not self._callers.waiting) and not self._sending:
             self._sending = True
@@ -196,23 +209,30 @@ class _Poll:
         """What the function keeps as its state; None: it keeps none."""
         return kept_state(self._state) if "state" in self._definition.arguments else None
 
-    async def on_loop(self) -> Ended:
-        """Call an async function."""
+    def call(self) -> Any:
+        """What the function returns."""
+        return self._definition.function(*self._arguments)
+
+    async def on_loop(self, call: Callable[[], Any]) -> Ended:
+        """The answer of an async function or generator. ``call``: gives what the function returned."""
         try:
-            if self._definition.is_async:
-                fires, reason = interpret(await self._definition.function(*self._arguments))
+            answer = call()
+            fires: tuple[Fire, ...] = ()
+            if isinstance(answer, AsyncIterator):
+                reason = await drain_async(answer, partial(self._worker.publish, self))
             else:
-                answers = self._definition.function(*self._arguments)
-                fires, reason = (), await drain_async(answers, partial(self._worker.publish, self))
+                fires, reason = interpret(await answer)
             return Ended(id=self.id, fires=fires, state=self.kept(), reason=reason)
         except BaseException as error:  # noqa: BLE001  # whatever user code raises, a CancelledError of its own too
             return self._failed(error)
 
-    def in_thread(self) -> Ended:
-        """Call any other one."""
+    def in_thread(self) -> Ended | Awaitable[Any] | AsyncIterator[Any]:
+        """The answer of any other function; or what it returned, where that belongs on the loop."""
         try:
-            answer = self._definition.function(*self._arguments)
+            answer = self.call()
             fires: tuple[Fire, ...] = ()
+            if isinstance(answer, (Awaitable, AsyncIterator)):
+                return answer
             if isinstance(answer, Iterator):
                 reason = drain(answer, partial(self._worker.publish_from_thread, self))
             else:

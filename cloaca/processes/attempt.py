@@ -15,6 +15,7 @@ from cloaca.processes.swift import importing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import NoReturn
 
 _NEEDED = ("archive", "digest", "store", "namespace", "run", "uid", "attempt")
 _USAGE = f"""\
@@ -33,13 +34,14 @@ Execute one attempt of a WorkflowRun. The operator writes these arguments.
 def main(given: Sequence[str] | None = None) -> int:
     """Returns one of the exit codes of ``exits``, 1 where the package or the store cannot be had, 2 where it was
     started wrongly."""
-    signal.signal(signal.SIGTERM, obey_at_once)
+    from cloaca.packages.process import handle, open_streams
+
+    handle(signal.SIGTERM, obey_at_once)
+    open_streams()
     asked = _asked(sys.argv[1:] if given is None else given)
     if asked is None:
         print(_USAGE, file=sys.stderr)
         return 2
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper: nobody replaced it yet
     with importing():
         from cloaca.processes.ahead import Ahead
 
@@ -88,12 +90,15 @@ def _gave_up(words: str) -> int:
     return 1
 
 
-def leave(code: int) -> None:
-    """End this process without waiting for threads of user code."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+def _end(code: int) -> NoReturn:
+    from cloaca.packages.process import EXIT_GRACE, leave
+    from cloaca.processes.exits import LOST
+
+    leave(code, 0 if code == LOST else EXIT_GRACE)  # another process may be at work on a run that was lost
 
 
 if __name__ == "__main__":
-    leave(main())
+    from cloaca.packages.process import import_nothing_from_working_folder
+
+    import_nothing_from_working_folder()
+    _end(main())

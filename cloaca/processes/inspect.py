@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from cloaca.errors import CloacaError, ImportCrashed, LoadError, PackageError, PythonUnsupported
 from cloaca.packages.inventory import Inventory
 from cloaca.packages.manifest import parse_manifest
+from cloaca.packages.process import import_nothing_from_working_folder
 from cloaca.packages.versions import python_fault
 from cloaca.processes.exits import obey_at_once
 from cloaca.processes.launch import Nursery
@@ -59,4 +60,5 @@ async def _import(package: Mounted, asked: Namespace) -> Inventory:
 
 
 if __name__ == "__main__":
+    import_nothing_from_working_folder()
     sys.exit(main())

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import socket
-import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from cloaca.errors import CloacaError, ImportCrashed, ImportTimedOut, LoadError
 from cloaca.packages.inventory import Inventory
+from cloaca.packages.process import open_descriptors, python_command
 from cloaca.polling.messages import LONGEST_LINE
 
 _CONTROL = "CLOACA_ZYGOTE_CONTROL"
@@ -169,16 +170,16 @@ class Nursery:
     def __init__(self, process: asyncio.subprocess.Process, link: _Link) -> None:
         self._process = process
         self._link = link
+        self._packages: weakref.WeakSet[PackageZygote] = weakref.WeakSet()
 
     @classmethod
     async def start(cls, modules: Sequence[str] = ()) -> Nursery:
         """Start it; every process below has ``modules`` imported. It ends with this process, or with ``close()``."""
+        open_descriptors()
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "cloaca.processes.zygote",
+                *python_command("cloaca.processes.zygote"),
                 env={**os.environ, _CONTROL: str(theirs.fileno()), _MODULES: " ".join(modules)},
                 pass_fds=(theirs.fileno(),),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -201,10 +202,14 @@ class Nursery:
         message: dict[str, Any] = {"op": "package", "root": str(root), "entry_module": entry_module, "env": dict(env)}
         if log is not None:
             message["log"] = str(log)
-        return PackageZygote(self._link.start(message, theirs.detach()), link)
+        zygote = PackageZygote(self._link.start(message, theirs.detach()), link)
+        self._packages.add(zygote)
+        return zygote
 
     async def close(self) -> None:
         """End it and everything below it."""
+        for zygote in list(self._packages):
+            zygote.hang_up()
         self._link.close()
         await self._process.wait()
 
@@ -255,6 +260,12 @@ class PackageZygote:
     def start_run(self, job: dict[str, Any], log: Path) -> Child:
         """Start a process that executes the run of ``job`` (see ``cloaca.processes.run``)."""
         return self._link.start({"op": "run", "job": job, "log": str(log)})
+
+    def hang_up(self) -> None:
+        """Have it end, and everything that it started; returns at once."""
+        self._link.close()
+        if self._importing:  # it does not see the closed socket
+            self._child.signal(signal.SIGKILL)
 
     async def close(self) -> None:
         """End it and everything that it started, now."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from cloaca.errors import CloacaError
+from cloaca.packages.process import import_nothing_from_working_folder
 from cloaca.polling.observe import PollObserver, Unobserved
 from cloaca.polling.poller import Poller
 from cloaca.polling.schedule import JITTER
@@ -132,4 +133,5 @@ async def _until_stopped(poller: Poller, zygote: PackageZygote, stopping: asynci
 
 
 if __name__ == "__main__":
+    import_nothing_from_working_folder()
     sys.exit(main())

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from cloaca.engine.record import Kept, Record, TaskRecord
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
 from cloaca.errors import CloacaError, RunLost
+from cloaca.packages.process import handle
 from cloaca.processes.ahead import Ahead
 from cloaca.processes.exits import ENDED, INTERRUPTED, LOST
 from cloaca.resources.conditions import RunCondition, RunReason, placed
@@ -46,13 +48,14 @@ def run(job: dict[str, Any], registry: Registry, ahead: Ahead | None = None) -> 
     main thread."""
     once_loaded(_configure_logging)
     loop = LateLoop()
-    workshop = Workshop(crew=Crew(_THREADS, name="task"), loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
+    crew = Crew(_THREADS, name="task", context=copy_context(), whole_process=True)
+    workshop = Workshop(crew=crew, loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
     found = None if ahead is None else ahead.found()
     store = patiently(lambda: open_runs(job["store"]), PATIENCE, _WAITS) if found is None else found[0]
     attendance = Attendance(store, job, registry, workshop, over=loop.stop)
     if found is not None:
         attendance.has_seen(found[1])
-    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(attendance.interrupt))
+    handle(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(attendance.interrupt))
     attendance.begin()
     try:
         loop.run()

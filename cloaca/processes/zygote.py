@@ -10,7 +10,6 @@ A message is one JSON object a line; a file descriptor travels with the message 
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -20,6 +19,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -28,13 +29,28 @@ from typing import Any, NoReturn
 import cloaca.store.sql.store  # noqa: F401  # here, once, rather than in every run that is forked
 from cloaca.authoring.registry import Registry
 from cloaca.errors import LoadError, StoreError
-from cloaca.packages.inventory import inventory_of
+from cloaca.packages.inspection import IMPORT_TIMEOUT, import_answer, timed_out
 from cloaca.packages.load import load_package
+from cloaca.packages.process import (
+    EXIT_GRACE,
+    end_group,
+    flush_streams,
+    forget_parent,
+    keep_before_fork,
+    leave,
+    open_streams,
+    print_to,
+    python_command,
+)
 from cloaca.polling.worker import work
-from cloaca.processes.lifeline import bind_to_parent, describe_exit, kill_group
+from cloaca.processes.exits import LOST
+from cloaca.processes.lifeline import adopt_orphans, bind_to_parent, describe_exit, kill_group
 from cloaca.processes.run import run
 
 _CHUNK = 65_536
+_LONGEST_WORDS = 2_000  # bytes of what a spawned process says when it cannot start
+_OWN_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_LAST_MOMENTS = 3.0  # seconds that zygotes get to end what they started, when the first zygote ends
 _CONTROL = "CLOACA_ZYGOTE_CONTROL"  # the descriptor of the control socket, for a zygote that was executed
 _MODULES = "CLOACA_ZYGOTE_MODULES"  # what is imported once, for all that are forked
 
@@ -48,6 +64,7 @@ class Zygote:
         self._origin = origin  # the message that made it a package's zygote
         self._children: dict[int, int] = {}  # process id -> id of the request that started it
         self._requests: dict[int, int] = {}  # the other way round
+        self._words: dict[int, int] = {}  # process id -> where a spawned process says why it could not start
         self._descriptors: list[int] = []
         self._buffer = b""
         self._wakeup, self._wakeup_end = socket.socketpair()
@@ -56,17 +73,19 @@ class Zygote:
         """Obey until the control socket is closed; then end everything that was started, and this process."""
         self._wakeup.setblocking(False)
         self._wakeup_end.setblocking(False)
-        for number in (signal.SIGTERM, signal.SIGINT):  # the end of the control socket is what ends us
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, _noted)
+        self._handlers = {number: signal.getsignal(number) for number in _OWN_SIGNALS}
+        for number in _OWN_SIGNALS:  # only the end of the control socket, or of the parent, ends this process
+            signal.signal(number, _noted)
         signal.set_wakeup_fd(self._wakeup_end.fileno())
+        parent = os.getppid()
+        bind_to_parent(parent, signal.SIGTERM)  # from here on it can end what it started, before it ends
+        adopt_orphans()
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._wakeup, select.POLLIN)
-        gc.collect()
-        gc.freeze()  # keeps the collector of a forked child from touching, and so copying, every page
+        keep_before_fork()
         try:
-            while True:
+            while os.getppid() == parent:
                 for descriptor, _ in poll.poll():
                     if descriptor == self._wakeup.fileno():
                         self._reap()
@@ -76,9 +95,18 @@ class Zygote:
                     continue
                 break
         finally:
-            for pid in list(self._children):
-                kill_group(pid)
-            os._exit(0)
+            self._end()
+
+    def _end(self) -> NoReturn:
+        """End everything that was started, and this process."""
+        if self._registry is None:
+            deadline = time.monotonic() + _LAST_MOMENTS
+            while self._children and time.monotonic() < deadline:  # zygotes, which end what they started
+                time.sleep(0.01)
+                self._reap()
+        for pid in list(self._children):
+            kill_group(pid)
+        leave(0, 0 if self._registry is None else 1.0)
 
     def _receive(self) -> bool:
         """Take what the other end says. False: it is gone."""
@@ -120,8 +148,7 @@ class Zygote:
         self._say({"started": message["id"], "pid": pid})
 
     def _fork(self, message: dict[str, Any], descriptor: int | None) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_streams()
         parent = os.getpid()
         pid = os.fork()
         if pid:
@@ -135,25 +162,36 @@ class Zygote:
         except BaseException:  # noqa: BLE001  # nothing may return into the parent's loop
             traceback.print_exc()
         finally:
-            _exit(1)
+            leave(1, 0)
 
     def _leave(self) -> None:
         """In a forked child: let go of what belongs to the parent."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._handlers.items():  # as Python, or the package, had installed them
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         for shared in (self._control, self._wakeup, self._wakeup_end):
             shared.close()
+        for words in self._words.values():
+            os.close(words)
+        forget_parent()
 
     def _spawn(self, message: dict[str, Any], descriptor: int | None) -> int:
         """Where forking is not safe: a new interpreter, which imports the package itself."""
-        job = {"message": message, "descriptor": descriptor, "origin": self._origin}
-        child = subprocess.Popen(
-            [sys.executable, "-m", "cloaca.processes.zygote", json.dumps(job)],
-            pass_fds=() if descriptor is None else (descriptor,),
-            start_new_session=True,
-        )
+        reading, writing = os.pipe()
+        try:
+            job = {"message": message, "descriptor": descriptor, "origin": self._origin, "words": writing}
+            child = subprocess.Popen(
+                [*python_command("cloaca.processes.zygote"), json.dumps(job)],
+                pass_fds=(writing,) if descriptor is None else (writing, descriptor),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
         child.returncode = 0  # we reap it ourselves, with the others
+        self._words[child.pid] = reading
         return child.pid
 
     def _reap(self) -> None:
@@ -162,17 +200,36 @@ class Zygote:
                 pass
         except BlockingIOError:
             pass
-        while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if pid == 0:
                 return
             request = self._children.pop(pid, None)
-            if request is None:
-                continue  # a process that the package started while it was imported
+            if request is None:  # started by the package while it was imported, or an orphan of a process of ours
+                if self._registry is None:  # of a zygote that was killed: perhaps a run, with a group of its own
+                    kill_group(pid)
+                continue
             kill_group(pid)  # what it left behind in its group
             del self._requests[request]
             code = None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
-            self._say({"exited": request, "how": describe_exit(status), "code": code})
+            self._say({"exited": request, "how": describe_exit(status) + self._words_of(pid), "code": code})
+
+    def _words_of(self, pid: int) -> str:
+        """``: why it could not start``, of a spawned process; else nothing."""
+        reading = self._words.pop(pid, None)
+        if reading is None:
+            return ""
+        try:
+            os.set_blocking(reading, False)
+            words = os.read(reading, _LONGEST_WORDS).decode(errors="replace")
+        except BlockingIOError:  # it said nothing, and a process that it left behind has the other end
+            words = ""
+        finally:
+            os.close(reading)
+        return f": {words}" if words else ""
 
     def _say(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):  # the next receive sees that it is gone
@@ -183,7 +240,7 @@ def become(message: dict[str, Any], descriptor: int | None, registry: Registry |
     """Turn this (new) process into what ``message`` asks for."""
     random.seed()
     if "log" in message:
-        _log_to(Path(message["log"]))
+        print_to(Path(message["log"]))
     os.environ.update(message.get("env", {}))
     if message["op"] == "package":
         if descriptor is None:
@@ -195,23 +252,19 @@ def become(message: dict[str, Any], descriptor: int | None, registry: Registry |
         if descriptor is None:
             raise ValueError("a poll worker needs a channel")
         work(socket.socket(fileno=descriptor), registry.triggers)
-        _exit(0)
     try:
         code = run(message["job"], registry)
     except StoreError as error:
         print(error, file=sys.stderr)
         code = 1
-    _exit(code)
+    leave(code, 0 if code == LOST else EXIT_GRACE)  # another process may be at work on a run that was lost
 
 
 def _become_package(message: dict[str, Any], control: socket.socket) -> NoReturn:
-    try:
-        registry = load_package(Path(message["root"]), message["entry_module"])
-        inventory = inventory_of(registry)
-    except LoadError as error:
-        control.sendall(json.dumps({"failed": str(error), "traceback": error.traceback_text}).encode() + b"\n")
-        _exit(1)
-    control.sendall(json.dumps({"loaded": inventory.to_json()}).encode() + b"\n")
+    registry, told = import_answer(Path(message["root"]), message["entry_module"])
+    control.sendall(json.dumps(told).encode() + b"\n")
+    if registry is None:
+        leave(1, 1.0)
     Zygote(control, registry, message).serve()
 
 
@@ -220,16 +273,6 @@ def _fork_is_safe() -> bool:
     if sys.platform != "linux":
         return False
     return len(list(Path("/proc/self/task").iterdir())) == 1
-
-
-def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a TextIOWrapper, never replaced by us
 
 
 def _lead_group(pid: int) -> None:
@@ -241,25 +284,45 @@ def _noted(number: int, frame: FrameType | None) -> None:
     """The signal reaches the loop through the wakeup descriptor."""
 
 
-def _exit(code: int) -> NoReturn:
-    """Leave without the parent's exit handlers, and without waiting for threads of user code."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)
+def _spawned(job: dict[str, Any]) -> NoReturn:
+    """Be a child of a zygote that cannot fork: import the package here, and say why where that fails."""
+    message, origin, words = job["message"], job["origin"], job["words"]
+    os.set_inheritable(words, False)
+    if "log" in message:
+        print_to(Path(message["log"]))
+    registry = None
+    if origin is not None:
+        os.environ.update(origin.get("env", {}))
+        limit = threading.Timer(IMPORT_TIMEOUT, _took_too_long, args=(words,))
+        limit.daemon = True
+        limit.start()
+        try:
+            registry = load_package(Path(origin["root"]), origin["entry_module"])
+        except LoadError as error:
+            _say_last(words, f"{error}\n{error.traceback_text}".rstrip())
+            leave(1, 1.0)
+        limit.cancel()
+    os.close(words)
+    become(message, job["descriptor"], registry)
+
+
+def _took_too_long(words: int) -> NoReturn:
+    _say_last(words, str(timed_out(IMPORT_TIMEOUT)))
+    end_group()
+
+
+def _say_last(words: int, said: str) -> None:
+    """Say in the log, and to the zygote, why this process cannot start."""
+    print(said, file=sys.stderr)
+    os.write(words, said.splitlines()[0].encode("utf-8", "backslashreplace")[:_LONGEST_WORDS])
 
 
 def main() -> NoReturn:
     """Of ``python -m cloaca.processes.zygote``: the first zygote, or one spawned child where forking is not safe."""
+    open_streams()
     bind_to_parent(os.getppid())
     if len(sys.argv) > 1:
-        job = json.loads(sys.argv[1])
-        origin = job["origin"]
-        registry = None
-        if origin is not None:
-            os.environ.update(origin.get("env", {}))
-            registry = load_package(Path(origin["root"]), origin["entry_module"])
-        become(job["message"], job["descriptor"], registry)
+        _spawned(json.loads(sys.argv[1]))
     for module in os.environ.pop(_MODULES).split():
         importlib.import_module(module)
     Zygote(socket.socket(fileno=int(os.environ.pop(_CONTROL))), None, None).serve()

@@ -303,6 +303,7 @@ def _pod(
                     "args": arguments,
                     "env": [
                         {"name": "CLOACA_POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                        {"name": "PYTHONSAFEPATH", "value": "1"},  # nothing is imported from the working folder
                     ],
                     **({} if port is None else {"ports": [{"name": POLLER_PORT_NAME, "containerPort": port}]}),
                     "volumeMounts": [{"name": ARCHIVE_VOLUME, "mountPath": ARCHIVE_PATH, "readOnly": True}],

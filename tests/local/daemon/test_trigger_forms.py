@@ -14,6 +14,15 @@ from cloaca.resources import ObjectMeta, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.trigger import PackageReference, TickOutcome
 from cloaca.store import open_store
 
+TIMED = """
+import functools
+
+def timed(function):
+    @functools.wraps(function)
+    def around(*given, **named):
+        return function(*given, **named)
+    return around
+"""
 ONE = {"n": 1}
 TWO = {"n": 2}
 
@@ -38,6 +47,33 @@ TWO = {"n": 2}
             "async def form():\n    for n in (1, 2):\n        yield cloaca.TriggerResult.fire({'n': n})",
             [ONE, TWO],
             id="async generator",
+        ),
+        pytest.param(
+            "@timed\nasync def form(config, state): return cloaca.TriggerResult.fire(config)",
+            [{"n": 7}],
+            id="async, behind a decorator",
+        ),
+        pytest.param(
+            "@timed\nasync def form():\n    for n in (1, 2):\n        yield cloaca.TriggerResult.fire({'n': n})",
+            [ONE, TWO],
+            id="async generator, behind a decorator",
+        ),
+        pytest.param(
+            "@timed\ndef form(settings): return cloaca.TriggerResult.fire(settings)",
+            [{"n": 7}],
+            id="config, behind a decorator",
+        ),
+        pytest.param(
+            "class Form:\n    async def __call__(self, config):\n        yield cloaca.TriggerResult.fire(config)\n"
+            "form = Form()",
+            [{"n": 7}],
+            id="object whose call is an async generator",
+        ),
+        pytest.param(
+            "async def fires(number, config):\n    yield cloaca.TriggerResult.fire({'n': number})\n"
+            "form = functools.partial(fires, 2)",
+            [TWO],
+            id="partial of an async generator",
         ),
         pytest.param("def form(config): return cloaca.TriggerResult.fire(config)", [{"n": 7}], id="config"),
         pytest.param(
@@ -177,7 +213,8 @@ async def called(calls: Path, times: int) -> None:
 
 
 async def deploy(daemon: Daemon, function: str, *, poll_interval: str, timeout: str = "60s") -> None:
-    decorator = f'@cloaca.trigger(name="form", poll_interval="{poll_interval}", allow_concurrent=True)'
+    decorator = f'cloaca.trigger(name="form", poll_interval="{poll_interval}", allow_concurrent=True)'
+    decorated = f"{function}\n{decorator}(form)" if "form = " in function else f"@{decorator}\n{function}"
     daemon.start()
     await daemon.eventually("the store", lambda store: asyncio.sleep(0, True))
     await daemon.submit(
@@ -187,7 +224,7 @@ async def deploy(daemon: Daemon, function: str, *, poll_interval: str, timeout: 
         )
     )
     triggers = [declared("form", poll_interval=poll_interval, allow_concurrent=True)]
-    daemon.deploy(archive(f"{WORKFLOW}\n{decorator}\n{function}\n", triggers=triggers))
+    daemon.deploy(archive(f"{WORKFLOW}\n{TIMED}\n{decorated}\n", triggers=triggers))
 
 
 def all_finished(runs: tuple[WorkflowRun, ...]) -> bool:

@@ -39,6 +39,17 @@ def with_anything(*args: Any, **kwargs: Any) -> Any: ...
 async def asynchronous(context: Any) -> Any: ...
 
 
+def needs_more(database: Any, context: Any, more: Any) -> Any: ...
+
+
+def decorated(function: Any) -> Any:
+    @functools.wraps(function)
+    def around(*given: Any, **named: Any) -> Any:
+        return function(*given, **named)
+
+    return around
+
+
 class Callable_:
     def __call__(self, context: Any) -> Any: ...
 
@@ -64,6 +75,10 @@ class Callable_:
         pytest.param(functools.partial(asynchronous), False, True, id="async partial"),
         pytest.param(functools.partial(lambda n, context, handle: None, 1), True, False, id="partial of the first"),
         pytest.param(print, False, False, id="builtin"),
+        pytest.param(decorated(plain), False, False, id="decorated"),
+        pytest.param(decorated(with_handle), True, False, id="decorated, with a handle"),
+        pytest.param(decorated(decorated(with_handle)), True, False, id="decorated twice"),
+        pytest.param(decorated(needs_more), False, False, id="a decorator that gives the rest"),
     ],
 )
 def test_whatever_can_be_called_with_a_context_can_be_a_task(function: Any, handle: bool, is_async: bool) -> None:

@@ -105,7 +105,7 @@ def test_a_pod_template_adds_and_cannot_take_away_what_we_need(make: Any, token:
 
     assert main["image"] == "team/image:1"
     assert (main["command"], main["args"]) == (main_container(plain)["command"], main_container(plain)["args"])
-    assert {entry["name"] for entry in main["env"]} == {"HOME", "INBOX_PATH", "CLOACA_POD"}
+    assert {entry["name"] for entry in main["env"]} == {"HOME", "INBOX_PATH", "CLOACA_POD", "PYTHONSAFEPATH"}
     assert main["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1Gi"}}
     assert [m["mountPath"] for m in main["volumeMounts"]] == ["/tmp", "/data", "/cloacina/archive"]
     assert [v["name"] for v in pod["volumes"]] == ["cloacina-tmp", "data", "cloacina-archive"]
