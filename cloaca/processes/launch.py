@@ -161,7 +161,7 @@ class _Link:
         elif "loaded" in message and not self.loaded.done():
             self.loaded.set_result(Inventory.from_json(message["loaded"]))
         elif "failed" in message and not self.loaded.done():
-            self.loaded.set_exception(LoadError(message["failed"], message["traceback"] or message["failed"]))
+            self.loaded.set_exception(LoadError(message["failed"], message["traceback"]))
 
 
 class Nursery:
