@@ -122,6 +122,10 @@ class Invalid(StoreError, ValueError):
     """The object breaks its schema; the message lists every fault with its path."""
 
 
+class Unreadable(Invalid):
+    """The stored object is not one that this version can read; it is left alone until it changes."""
+
+
 class StoreUnavailable(StoreError, ValueError):
     """The store cannot be opened or reached, or is full; what was written before stands."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloaca.authoring.duration import parse_duration
 from cloaca.cli.kinds import existing
 from cloaca.cli.source import Unpacked
 from cloaca.errors import CloacaError
@@ -20,6 +19,7 @@ from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Trigger, Workfl
 from cloaca.resources.conditions import find
 from cloaca.resources.names import COMPONENT_LABEL, PACKAGE_LABEL, label_value
 from cloaca.resources.run import TriggerReference
+from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import EffectiveSettings, FireIntent
 from cloaca.store import Store
 
@@ -57,7 +57,7 @@ class Deployed:
     @property
     def timeout(self) -> float:
         """Seconds."""
-        return parse_duration(self.effective.timeout)
+        return parse_span(self.effective.timeout)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,8 +11,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
-from cloaca.authoring.duration import parse_duration
-from cloaca.errors import CloacaError, StoreUnavailable
+from cloaca.errors import CloacaError, StoreUnavailable, Unreadable
 from cloaca.failure import one_line
 from cloaca.polling import schedule, tick
 from cloaca.polling.entry import Entry, resumed_status, timing
@@ -24,15 +23,19 @@ from cloaca.polling.submission import Replaced, TriggerGone
 from cloaca.polling.tick import fired_by
 from cloaca.polling.workers import WORKER_MEMORY, PollFailed, PollInterrupted, Publish, StartWorker, Workers
 from cloaca.resources.package import CloacinaPackage
+from cloaca.resources.ref import Ref
 from cloaca.resources.run import TriggerReference, WorkflowRun
+from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import ConcurrencyPolicy, EffectiveSettings, Tick, Trigger
 from cloaca.store.base import Change, Store
+from cloaca.store.oddities import Stage
 
 log = logging.getLogger("cloaca.polling")
 
-_seconds = lru_cache(maxsize=1_024)(parse_duration)  # two are asked for at each poll
+_seconds = lru_cache(maxsize=1_024)(parse_span)  # two are asked for at each poll
 
 FLUSH_AFTER = 60.0  # seconds that polls which skip may stay unrecorded
+SHORTEST = 0.1  # seconds between two polls, whatever a status says
 RESYNC = 300.0  # seconds between two looks at everything, for what no change told
 
 
@@ -126,18 +129,19 @@ class Poller:
                 await self._look_at_everything()
             except StoreUnavailable as error:
                 log.warning("package %s: the store is away, polls go on: %s", self._package, error)
+            except Exception:
+                log.exception("package %s: not everything could be looked at, polls go on", self._package)
 
     async def _look_at_everything(self) -> None:
-        package = await self._store.get(CloacinaPackage, self._package, self._namespace)
-        if package is not None:
-            self._recorder.defaults = package.spec.runs
+        await self._saw_package()
         believed = {name: set(entry.active) for name, entry in self._entries.items()}
         for entry in self._entries.values():
             entry.repeats.clear()
         runs = await self._store.list(WorkflowRun, self._namespace)
         triggers = await self._store.list(Trigger, self._namespace)
         for trigger in triggers:
-            self._saw_trigger(trigger, runs)
+            with self._store.oddities.guard(trigger.ref, Stage.WATCH, trigger.metadata.uid):
+                self._saw_trigger(trigger, runs)
         unfinished = {run.name for run in runs if not run.status.phase.finished}
         for name, active in believed.items():
             if name in self._entries:  # what ended while nobody followed; a run made during the look is in neither
@@ -148,25 +152,38 @@ class Poller:
 
     async def _follow(self, changes: AsyncIterator[Change]) -> None:
         async for change in changes:
-            ref = change.ref
-            if ref.namespace != self._namespace:
+            if change.ref.namespace != self._namespace:
                 continue
-            if ref.kind == Trigger.KIND:
-                trigger = await self._store.get(Trigger, ref.name, ref.namespace)
-                if trigger is None:
-                    self._forget(ref.name)
-                elif trigger.metadata.uid in self._replaced:
-                    self._replaced[trigger.metadata.uid] = self._loop.time()
-                elif trigger.name in self._entries:
-                    self._saw_trigger(trigger, ())
-                elif trigger.spec.package_ref.name == self._package:
-                    self._saw_trigger(trigger, await self._store.list(WorkflowRun, self._namespace))
-            elif ref.kind == WorkflowRun.KIND and ref.name not in self._foreign:
-                self._saw_run(ref.name, await self._store.get(WorkflowRun, ref.name, ref.namespace))
-            elif ref.kind == CloacinaPackage.KIND and ref.name == self._package:
-                package = await self._store.get(CloacinaPackage, ref.name, ref.namespace)
-                if package is not None:
-                    self._recorder.defaults = package.spec.runs
+            oddities = self._store.oddities
+            with oddities.guard(change.ref, Stage.WATCH):
+                await self._saw(change.ref)
+            if change.deleted:
+                oddities.gone(change.ref)
+            elif change.ref.kind == Trigger.KIND and oddities.unreadable(change.ref):
+                self._forget(change.ref.name)  # whoever wrote it knows more than we do
+
+    async def _saw(self, ref: Ref) -> None:
+        """Something of our namespace changed."""
+        if ref.kind == Trigger.KIND:
+            trigger = await self._store.get(Trigger, ref.name, ref.namespace)
+            if trigger is None:
+                self._forget(ref.name)
+            elif trigger.metadata.uid in self._replaced:
+                self._replaced[trigger.metadata.uid] = self._loop.time()
+            elif trigger.name in self._entries:
+                self._saw_trigger(trigger, ())
+            elif trigger.spec.package_ref.name == self._package:
+                self._saw_trigger(trigger, await self._store.list(WorkflowRun, self._namespace))
+        elif ref.kind == WorkflowRun.KIND and ref.name not in self._foreign:
+            self._saw_run(ref.name, await self._store.get(WorkflowRun, ref.name, ref.namespace))
+        elif ref.kind == CloacinaPackage.KIND and ref.name == self._package:
+            await self._saw_package()
+
+    async def _saw_package(self) -> None:
+        with suppress(Unreadable):  # noted by the store; its runs keep the defaults that were read last
+            package = await self._store.get(CloacinaPackage, self._package, self._namespace)
+            if package is not None:
+                self._recorder.defaults = package.spec.runs
 
     def _saw_trigger(self, trigger: Trigger, runs: tuple[WorkflowRun, ...]) -> None:
         if trigger.spec.package_ref.name != self._package or not self._is_left_to_us(trigger):
@@ -249,7 +266,7 @@ class Poller:
         if effective is None or entry.polling is not None:
             return
         now = self._loop.time()
-        interval = _seconds(effective.poll_interval)
+        interval = max(SHORTEST, _seconds(effective.poll_interval))
         errors = entry.status.consecutive_errors
         uid = entry.trigger.metadata.uid
         if errors and not first:

@@ -129,7 +129,7 @@ class TriggerReason:
     PACKAGE_NOT_READY = Reason("PackageNotReady", "The package has no accepted archive yet.")
     TRIGGER_NOT_DECLARED = Reason("TriggerNotDeclared", "The active archive declares no trigger of this name.")
     WORKFLOW_UNKNOWN = Reason("WorkflowUnknown", "The active archive has no workflow of the name that is to be fired.")
-    INTERVAL_INVALID = Reason("IntervalInvalid", "The poll interval is no duration (an integer and ms, s, m or h).")
+    INTERVAL_INVALID = Reason("IntervalInvalid", "The poll interval is not a duration, such as 500ms or 1h30m.")
     INTERVAL_TOO_SHORT = Reason("IntervalTooShort", "The poll interval is under 100ms.")
     SCHEDULE_INVALID = Reason("ScheduleInvalid", "spec.schedule is no cron expression, or never comes due.")
     TIME_ZONE_UNKNOWN = Reason("TimeZoneUnknown", "spec.timeZone is no IANA time zone.")

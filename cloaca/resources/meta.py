@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from cloaca.resources.columns import Column
 from cloaca.resources.phases import ConditionStatus
 from cloaca.resources.ref import API_VERSION, DEFAULT_NAMESPACE, Ref, rfc3339
+from cloaca.resources.spans import parse_span
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 # Go's, Rust's and Python's regular expressions all read these: the API server, pydantic and the tests do.
-DURATION = r"^[1-9][0-9]{0,8}(ms|s|m|h)$"
-POLL_INTERVAL = r"^([1-9][0-9]{2,8}ms|[1-9][0-9]{0,5}(s|m|h))$"
+DURATION = r"^([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|ms|s|m|h)){1,6}$"
+DATE_TIME = (
+    r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+"""RFC 3339 in the years that calendars of every language hold, without leap seconds."""
+CONDITION_TYPE = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+)
+CONDITION_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 CONFIG_MAP_KEY = r"^[-._a-zA-Z0-9]+$"
@@ -25,8 +34,9 @@ SOURCE_URL = r"^((https?|s3|gs|oci)://[^/@\s]+/\S+|file:///\S+)$"
 TIME_ZONE = r"^[A-Za-z][-+A-Za-z0-9_/]*$"
 
 PATTERNS = {
-    DURATION: "a duration: an integer and ms, s, m or h, such as 500ms or 60s",
-    POLL_INTERVAL: "a duration of at least 100ms: an integer and ms, s, m or h, such as 5s",
+    DURATION: "a duration: numbers with ns, us, ms, s, m or h, such as 500ms, 1.5s or 1h30m",
+    CONDITION_TYPE: "a word in CamelCase, after a domain and '/' where it is not ours",
+    CONDITION_REASON: "one word in CamelCase",
     DIGEST: "sha256: and 64 hexadecimal digits",
     OBJECT_NAME: "the name of an object: lower case letters, digits, '-' and '.'",
     CONFIG_MAP_KEY: "a key of a ConfigMap: letters, digits, '-', '_' and '.'",
@@ -37,8 +47,6 @@ PATTERNS = {
 
 
 Time = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
-Duration = Annotated[str, Field(pattern=DURATION)]
-PollInterval = Annotated[str, Field(pattern=POLL_INTERVAL)]
 Digest = Annotated[str, Field(max_length=71, pattern=DIGEST)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=OBJECT_NAME)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
@@ -55,6 +63,34 @@ def cel(*rules: tuple[str, str]) -> dict[str, Any]:
     """Schema of rules that the API server checks: pairs of a CEL expression and what to say where it is false."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
+
+def _at_least(shortest: str, *, or_zero: bool = False) -> AfterValidator:
+    def check(text: str) -> str:
+        seconds = parse_span(text)
+        if seconds < parse_span(shortest) and not (or_zero and seconds == 0):
+            raise ValueError(f"must be a duration of at least {shortest}, such as 5s or 1h30m: {text!r} is shorter")
+        return text
+
+    return AfterValidator(check)
+
+
+def _span(shortest: str, *, or_zero: bool = False) -> dict[str, Any]:
+    """Schema of a duration that the API server compares as Go does."""
+    zero = "duration(self) == duration('0s') || " if or_zero else ""
+    return {
+        "maxLength": 64,
+        **cel(
+            (f"{zero}duration(self) >= duration('{shortest}')", f"must be a duration of at least {shortest}"),
+            ("duration(self) <= duration('999999h')", "must be a duration of at most 999999h"),
+        ),
+    }
+
+
+Duration = Annotated[str, Field(pattern=DURATION, json_schema_extra=_span("1ms")), _at_least("1ms")]
+PollInterval = Annotated[str, Field(pattern=DURATION, json_schema_extra=_span("100ms")), _at_least("100ms")]
+PullInterval = Annotated[
+    str, Field(pattern=DURATION, json_schema_extra=_span("100ms", or_zero=True)), _at_least("100ms", or_zero=True)
+]
 
 _new, _set = object.__new__, object.__setattr__
 
@@ -150,11 +186,15 @@ class ObjectMeta(Schema):
 class Condition(Schema):
     """One observation about an object, readable by kstatus and ``kubectl wait``."""
 
-    type: str = Field(json_schema_extra={"maxLength": 316})
+    model_config = ConfigDict(
+        json_schema_extra={"required": ["lastTransitionTime", "message", "reason", "status", "type"]}
+    )
+
+    type: str = Field(json_schema_extra={"maxLength": 316, "pattern": CONDITION_TYPE})
     """What is observed, in CamelCase."""
     status: ConditionStatus
     """True, False or Unknown."""
-    reason: str = Field(json_schema_extra={"minLength": 1, "maxLength": 1024})
+    reason: str = Field(json_schema_extra={"minLength": 1, "maxLength": 1024, "pattern": CONDITION_REASON})
     """Why, as one CamelCase word for programs."""
     message: str = Field(default="", json_schema_extra={"maxLength": 32768})
     """Why, and what to do next, for a person."""

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from cloaca.resources.fielddocs import class_doc, field_docs
-from cloaca.resources.meta import PATTERNS, Schema
+from cloaca.resources.meta import DATE_TIME, PATTERNS, Schema
 
 Node = dict[str, Any]
 
@@ -54,7 +54,7 @@ class _Walk:
             out["items"] = self.node(said["items"])
         if said["type"] == "object":
             out |= self._object(said, owner)
-        return {key: value for key, value in out.items() if value != ""}
+        return {key: value for key, value in _bounded(out).items() if value != ""}
 
     def _resolved(self, said: Node, owner: type | None) -> tuple[Node, type | None]:
         """Without reference and without null: an optional field is one that may be left out."""
@@ -81,6 +81,30 @@ class _Walk:
         elif PRESERVE not in said:
             raise NotImplementedError(f"an object of anything: annotate it as JsonObject: {said}")
         return out
+
+
+LONGEST_TEXT = 32_768
+MOST_ENTRIES = 32_768
+LARGEST_NUMBER = 2**31 - 1
+
+
+def _bounded(node: Node) -> Node:
+    """``node`` with bounds, where its field states none: nothing that a server accepts is too much for a reader.
+
+    Only the schema has these, not the types: what was stored before there was a bound can still be read.
+    """
+    if node.get("format") == "date-time":
+        return {**node, "pattern": DATE_TIME, "maxLength": 64}
+    match node["type"]:
+        case "string" if "enum" not in node:
+            return {**node, "maxLength": node.get("maxLength", LONGEST_TEXT)}
+        case "integer" | "number":
+            return {**node, "minimum": node.get("minimum", 0), "maximum": node.get("maximum", LARGEST_NUMBER)}
+        case "array":
+            return {**node, "maxItems": node.get("maxItems", MOST_ENTRIES)}
+        case "object" if "additionalProperties" in node:
+            return {**node, "maxProperties": node.get("maxProperties", MOST_ENTRIES)}
+    return node
 
 
 def _documented(said: Node, owner: type | None) -> dict[str, Node]:

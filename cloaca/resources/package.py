@@ -15,7 +15,7 @@ from cloaca.resources.meta import (
     Digest,
     JsonObject,
     ObjectName,
-    PollInterval,
+    PullInterval,
     Resource,
     Schema,
     Time,
@@ -99,8 +99,8 @@ class PackageSpec(Schema):
     """Pin: an archive with any other digest is refused. Unset: whatever the source gives is looked at."""
     verify: Verification | None = None
     """Which signatures are accepted; unset: none is asked for."""
-    interval: PollInterval | None = None
-    """How often the source is pulled again; unset: only when the spec changes."""
+    interval: PullInterval | None = None
+    """How often the source is pulled again; unset or 0s: only when the spec changes."""
     triggers: TriggerCreation = TriggerCreation.AUTO
     """Who makes the Trigger objects."""
     suspend: bool = False

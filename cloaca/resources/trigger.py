@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from cloaca.resources.columns import AGE, Column, condition_column
 from cloaca.resources.meta import (
+    DURATION,
     TIME_ZONE,
     Conditions,
     Duration,
@@ -49,6 +50,7 @@ class TickOutcome(str, Enum):
     """The function raised, returned something wrong, timed out or crashed."""
 
 
+_SPAN: dict[str, Any] = {"maxLength": 64, "pattern": DURATION}
 _TIME_ZONE_ALONE = "timeZone says nothing without schedule: set schedule, or remove timeZone"
 _DEADLINE_ALONE = "startingDeadlineSeconds says nothing without schedule: set schedule, or remove it"
 _BOTH_CLOCKS = "schedule replaces polling: remove pollInterval or schedule"
@@ -113,11 +115,11 @@ class EffectiveSettings(Schema):
 
     workflow: str
     """The workflow that is fired."""
-    poll_interval: str
+    poll_interval: str = Field(json_schema_extra=_SPAN)
     """How often the function is called."""
     concurrency_policy: ConcurrencyPolicy
     """What happens while a run of the trigger is active."""
-    timeout: str
+    timeout: str = Field(json_schema_extra=_SPAN)
     """How long one call may take."""
     config: JsonObject = Field(default_factory=dict)
     """What the function gets as ``config``."""

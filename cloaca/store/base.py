@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cloaca.resources.meta import Resource
     from cloaca.resources.run import WorkflowRun
+    from cloaca.store.oddities import Oddities
 
 R = TypeVar("R", bound="Resource[Any, Any]")
 
@@ -33,8 +34,12 @@ class Store(Protocol):
 
     Writes are atomic and durable when the call returns. Objects that come out are frozen; what goes in is not kept.
     Every method may raise StoreUnavailable, and Invalid where an object breaks its schema: one that is written, or one
-    that another version of this program stored. Fields that a newer version added are kept when an object is written.
+    that another version of this program stored; that one is Unreadable, and lists leave it out. Fields that a newer
+    version added are kept when an object is written.
     """
+
+    oddities: Oddities
+    """The objects that this version cannot read: lists leave them out, ``get`` raises Unreadable."""
 
     async def get(self, kind: type[R], name: str, namespace: str = ...) -> R | None:
         """The object as it stands, or None."""

@@ -28,7 +28,7 @@ from cloaca.resources.run import RunSpec
 from cloaca.resources.trigger import PackageReference
 
 ROOT = Path(__file__).parents[2]
-WATCHES = 9  # of an operator: its Lease, our four kinds, Deployments, Jobs, pods, refusals
+WATCHES = 10  # of an operator: its Lease, our four kinds, Deployments, ReplicaSets, Jobs, pods, refusals
 TRIGGER = """
 @cloaca.trigger(name="inbox", poll_interval="200ms")
 def inbox():

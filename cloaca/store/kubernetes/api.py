@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from cloaca.errors import StoreError, StoreUnavailable
 from cloaca.store.kubernetes.config import Server
+from cloaca.store.kubernetes.documents import parsed
 from cloaca.store.kubernetes.http import Answer, Client, NotConnected
 from cloaca.store.kubernetes.refusals import PAUSES, TIMEOUT, Again, Expired, away, refused
 
@@ -90,7 +91,7 @@ class Api:
         except (asyncio.TimeoutError, OSError) as error:
             self._open()
             raise Again(self._away(error), untaken=isinstance(error, NotConnected)) from error
-        answered: Object = json.loads(text)
+        answered: Object = parsed(text)
         return answered
 
     async def everything(
@@ -147,7 +148,7 @@ class Api:
                 if answer.status >= 400:
                     raise refused(answer.status, await answer.read(), path, answer.headers.get("retry-after"))
                 async for line in _lines(answer):
-                    event: Object = json.loads(line)
+                    event: Object = parsed(line)
                     if event["type"] == "ERROR":
                         raise refused(int(event["object"].get("code", 500)), line, path, None, event["object"])
                     yield event

@@ -9,15 +9,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
-from cloaca.errors import Invalid, StoreUnavailable
+from cloaca.errors import Forbidden, Invalid, NotFound, StoreUnavailable
 from cloaca.resources.ref import Ref
 from cloaca.store.base import Change
 from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, NAMES_ONLY_EVENTS, Api, Object
 from cloaca.store.kubernetes.refusals import Expired
+from cloaca.store.oddities import Oddities, Stage, uid_in
 
 log = logging.getLogger("cloacina.store")
 
 PAUSES = (0.1, 0.5, 1.5, 5.0)  # seconds before the next try while the server is away
+ASIDE = (1.0, 5.0, 15.0, 60.0)  # seconds before the next try while the server refuses this collection
 
 Key = tuple[str, str]  # namespace, name
 Saw = Callable[[Key, Object, bool], None]
@@ -71,12 +73,21 @@ class Reflector:
         selector: Mapping[str, str] | None = None,
         narrowing: Mapping[str, str] | None = None,
         names_only: bool = False,
+        kind: str = "",
+        oddities: Oddities | None = None,
     ) -> None:
         """``selector``: labelSelector and fieldSelector, which the server keeps to. ``narrowing``: the same, where it
-        does no harm to see more: a server that cannot select so is asked for everything."""
+        does no harm to see more: a server that cannot select so is asked for everything.
+
+        ``kind``: of the objects, for messages. ``oddities``: where objects go whose ``saw`` raises, and the collection
+        itself while the server answers 403 or 404; None: such an answer is raised.
+        """
         self._api = api
         self._path = path
-        self._saw = saw
+        self._call = saw
+        self._kind = kind or path.rpartition("/")[2]
+        self._api_version = "/".join(path.strip("/").split("/")[1:3]) if path.startswith("/apis/") else "v1"
+        self._oddities = oddities
         self._selector = dict(selector or {})
         self._narrowing = dict(narrowing or {})
         self._list_accept, self._watch_accept = (
@@ -88,6 +99,33 @@ class Reflector:
         """Set when everything was seen once."""
         self.heard_at = time.monotonic()
         """When the server last told of anything, bookmarks and the ends of watches included."""
+
+    async def begin(self) -> None:
+        """As ``load``; but a collection that the server refuses is set aside, if there is a place for such."""
+        try:
+            await self.load()
+        except (Forbidden, NotFound) as error:
+            self._put_aside(error)
+
+    def _put_aside(self, error: Forbidden | NotFound) -> None:
+        """The server answers, and refuses: others need not wait for this collection, which is tried again."""
+        if self._oddities is None:
+            raise error
+        self._oddities.set_aside(self._path, str(error))
+        self.heard_at = time.monotonic()
+        self._version = ""  # listed anew: what changed meanwhile is not known
+        self.loaded.set()
+
+    def _saw(self, key: Key, obj: Object, gone: bool) -> None:
+        """Tell of one object. The only place from which callbacks of watches are called: none of them ends a watch."""
+        if self._oddities is None:
+            self._call(key, obj, gone)
+            return
+        ref = Ref(self._kind, *key)
+        with self._oddities.guard(ref, Stage.WATCH, uid_in(obj), self._api_version):
+            self._call(key, obj, gone)
+            if gone:
+                self._oddities.gone(ref)
 
     async def load(self) -> None:
         """List everything; tell of what is new, other or gone since the last time. Raises StoreUnavailable."""
@@ -123,6 +161,8 @@ class Reflector:
             del self._known[key]
             self._saw(key, {"metadata": {"resourceVersion": version}}, True)  # gone by then, nobody knows when
         self._version = version
+        if self._oddities is not None:
+            self._oddities.followed(self._path)
         self.loaded.set()
 
     async def run(self) -> None:
@@ -140,6 +180,10 @@ class Reflector:
                 if not self._narrowing:
                     raise
                 self._see_more(error)
+            except (Forbidden, NotFound) as error:
+                self._put_aside(error)
+                await asyncio.sleep(ASIDE[min(tries, len(ASIDE) - 1)])
+                tries += 1
             except StoreUnavailable as error:
                 log.warning("%s cannot be followed: %s", self._path, error)
                 await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])

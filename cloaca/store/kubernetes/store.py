@@ -23,6 +23,8 @@ from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, find_server, parse_url
 from cloaca.store.kubernetes.feed import Follower, Reflector, Saw, key_of
 from cloaca.store.kubernetes.refusals import JSON_PATCH
+from cloaca.store.oddities import Oddities
+from cloaca.store.reading import read, readable
 from cloaca.store.sql.rows import check, from_json, may_exist, metadata_columns, spec_json, status_json
 
 R = TypeVar("R", bound=Resource[Any, Any])
@@ -49,6 +51,9 @@ class KubernetesStore:
         self._reflectors: _Reflectors = []
         self._following: _Tasks = []
         self._closed = False
+        self.oddities = Oddities()
+        """The objects that cannot be read, and the namespaces that cannot be followed."""
+        self._sets_aside = False
 
     @classmethod
     async def open(cls, url: str) -> KubernetesStore:
@@ -57,9 +62,14 @@ class KubernetesStore:
         return await cls.over(Api(await asyncio.to_thread(find_server, wanted, os.environ)), wanted)
 
     @classmethod
-    async def over(cls, api: Api, wanted: KubernetesUrl) -> KubernetesStore:
-        """The store of ``wanted`` on a client that others use too, which it closes. Raises StoreUnavailable."""
+    async def over(cls, api: Api, wanted: KubernetesUrl, *, sets_aside: bool = False) -> KubernetesStore:
+        """The store of ``wanted`` on a client that others use too, which it closes. Raises StoreUnavailable.
+
+        ``sets_aside``: namespaces that the server refuses to show are noted in ``oddities`` and tried again, instead of
+        raising Forbidden or NotFound.
+        """
         store = cls(api, wanted)
+        store._sets_aside = sets_aside
         if store._cache is not None:
             try:
                 store._reflectors, store._following = await store._follow(store._feed, names_only=False)
@@ -81,9 +91,9 @@ class KubernetesStore:
     async def _get(self, kind: type[R], name: str, namespace: str) -> R | None:
         if self._cache is not None:
             text = self._cache.get(Ref(kind.KIND, namespace, name))
-            return None if text is None else from_json(kind, text)
+            return None if text is None else read(kind, text, self.oddities)
         found = await self._look(kind, Ref(kind.KIND, namespace, name))
-        return None if found is None else _object(kind, found)
+        return None if found is None else read(kind, json.dumps(found), self.oddities)
 
     async def list(
         self, kind: type[R], namespace: str | None = None, labels: Mapping[str, str] | None = None
@@ -100,13 +110,14 @@ class KubernetesStore:
             return iter(())
         if self._cache is not None:
             texts = self._cache.list(kind.KIND, namespace, labels)
-            return (from_json(kind, text) for text in texts)
+            return readable(kind, texts, self.oddities)
         selector = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
         items: list[Object] = []
         for within in (namespace,) if namespace else self.namespaces or (None,):
             items += (await self.api.everything(_collection(kind, within), selector))[0]
         items.sort(key=key_of)
-        return (_object(kind, {"apiVersion": API_VERSION, "kind": kind.KIND, **item}) for item in items)
+        texts = [json.dumps({"apiVersion": API_VERSION, "kind": kind.KIND, **item}).encode() for item in items]
+        return readable(kind, texts, self.oddities)
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
         return tuple(run for run in await self.each(WorkflowRun) if not run.status.phase.finished)
@@ -213,6 +224,10 @@ class KubernetesStore:
         text = None if self._cache is None else self._cache.get(obj.ref)
         return text is not None and not _same(from_json(type(obj), text), obj, status=status)
 
+    def uid(self, ref: Ref) -> str | None:
+        """The uid of the object as the cache has it, also of one that cannot be read; None: it is not known."""
+        return None if self._cache is None else self._cache.uid(ref)
+
     def _noted(self, kind: type[R], answered: Object) -> R:
         obj = _object(kind, answered)
         if self._cache is not None:
@@ -278,11 +293,13 @@ class KubernetesStore:
                 of(kind.KIND),
                 narrowing={} if self._package is None else _of_package(kind, self._package),
                 names_only=names_only,
+                kind=kind.KIND,
+                oddities=self.oddities if self._sets_aside else None,
             )
             for kind in _stored_kinds().values()
             for namespace in self.namespaces or (None,)
         ]
-        await asyncio.gather(*(reflector.load() for reflector in reflectors))
+        await asyncio.gather(*(reflector.begin() for reflector in reflectors))
         return reflectors, [asyncio.ensure_future(reflector.run()) for reflector in reflectors]
 
     def _feed(self, ref: Ref, obj: Object, gone: bool) -> None:
@@ -325,7 +342,8 @@ class KubernetesStore:
     async def list_archives(self) -> tuple[str, ...]:
         first = {"labelSelector": f"{archives.PART_LABEL}=0"}
         items, _ = await self._here(self.api.everything(self._archives, first, NAMES_ONLY))
-        return tuple(sorted(item["metadata"]["annotations"][archives.DIGEST_ANNOTATION] for item in items))
+        named = (item["metadata"].get("annotations", {}).get(archives.DIGEST_ANNOTATION) for item in items)
+        return tuple(sorted(digest for digest in named if digest is not None))
 
     async def delete_archive(self, digest: str) -> bool:
         return await self._here(self._delete_archive(digest))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from cloaca.errors import Invalid
+from cloaca.errors import Invalid, Unreadable
 from cloaca.resources.meta import DIGEST, Resource
 
 R = TypeVar("R", bound=Resource[Any, Any])
@@ -24,6 +24,8 @@ _NAMESPACE = re.compile(rf"(?=.{{1,63}}$){_PART}")
 _KEY = re.compile(rf"({_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _DIGEST = re.compile(DIGEST)
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+
+_FAULTS = 5  # of one object that a message lists
 
 _sorted_json = json.JSONEncoder(sort_keys=True).encode
 
@@ -62,7 +64,7 @@ def row_json(row: Row) -> str:
 def from_json(kind: type[R], text: str | bytes) -> R:
     """The object that ``text`` is. Fields that a newer version wrote are kept aside and written back with it.
 
-    Raises Invalid where even so it is none of ours.
+    Raises Unreadable if this version cannot read it even so.
     """
     try:
         return kind.model_validate_json(text)
@@ -71,12 +73,20 @@ def from_json(kind: type[R], text: str | bytes) -> R:
     try:
         return kind.model_validate_json(text, extra="allow")
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        metadata = json.loads(text)["metadata"]
-        raise Invalid(
-            f"{kind.KIND} {metadata.get('namespace')}/{metadata.get('name')} was stored by another version: {faults}: "
-            "upgrade cloacina, or delete it"
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        said = "; ".join(faults[:_FAULTS]) + (f"; and {len(faults) - _FAULTS} more" if len(faults) > _FAULTS else "")
+        raise Unreadable(
+            f"{kind.KIND} {_named(text)} cannot be read by this version: {said}: upgrade cloacina, correct the object, "
+            "or delete it"
         ) from error
+
+
+def _named(text: str | bytes) -> str:
+    try:
+        metadata = json.loads(text)["metadata"]
+    except (ValueError, RecursionError):
+        return "(of unknown name)"
+    return f"{metadata.get('namespace')}/{metadata.get('name')}"
 
 
 def spec_json(obj: Resource[Any, Any]) -> str:

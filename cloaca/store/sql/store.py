@@ -16,7 +16,9 @@ from cloaca.resources.meta import Resource
 from cloaca.resources.recorded import RecordedRun, read_run
 from cloaca.resources.ref import DEFAULT_NAMESPACE, Ref, rfc3339
 from cloaca.resources.run import WorkflowRun
+from cloaca.store import reading
 from cloaca.store.base import Change
+from cloaca.store.oddities import Oddities
 from cloaca.store.sql.database import Connection, Database, OneStatement, Work
 from cloaca.store.sql.rows import (
     Row,
@@ -51,6 +53,8 @@ class SqlStore:
         self._database = database
         self._sql = {**_SHARED, **database.statements}
         self.waits = database.waits
+        self.oddities = Oddities()
+        """The objects that cannot be read."""
 
     @classmethod
     async def open(cls, url: str) -> SqlStore:
@@ -79,7 +83,7 @@ class SqlStore:
         if not may_exist(name=name, namespace=namespace):
             return None
         row = await self._one("get", {"kind": kind.KIND, "namespace": namespace, "name": name})
-        return None if row is None else from_row(kind, row)
+        return None if row is None else reading.read(kind, row_json(row), self.oddities)
 
     def run_here(self, name: str, namespace: str) -> RecordedRun | None:
         """As in ``RunStore``."""
@@ -105,11 +109,11 @@ class SqlStore:
                 chosen.append(self._sql["has_label"].replace("{number}", str(number)))
             statement = self._sql["list_by_labels"].replace("{chosen}", " INTERSECT ".join(chosen))
         rows = await self._database.read(statement, parameters)
-        return (from_row(kind, row) for row in rows)
+        return reading.readable(kind, map(row_json, rows), self.oddities)
 
     async def unfinished_runs(self) -> tuple[WorkflowRun, ...]:
         rows = await self._database.read(self._sql["unfinished_runs"], {})
-        runs = (from_row(WorkflowRun, row) for row in rows)
+        runs = reading.readable(WorkflowRun, map(row_json, rows), self.oddities)
         return tuple(run for run in runs if not run.status.phase.finished)
 
     async def _one(self, statement: str, parameters: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from cloaca.resources.names import scheduled_run_name
 from cloaca.resources.package import RunDefaults
 from cloaca.resources.ref import rfc3339
 from cloaca.resources.trigger import EffectiveSettings
+from cloacina_operator.core.spans import lasting
 
 SET_BACK = timedelta(minutes=1)  # by which clocks of operators may differ; what is more, somebody has set
 LONGEST_WAIT = timedelta(hours=1)  # clocks are set; look again now and then
@@ -64,7 +65,7 @@ def scheduled(
     if due is None:
         return Scheduled(status=status, after=after, message=f"{cron}: {said}")
     deadline = spec.starting_deadline_seconds
-    if deadline is not None and now - due > timedelta(seconds=deadline):
+    if deadline is not None and now - due > lasting(deadline):
         given_up = status.model_copy(update={"scheduled_until": due})
         return Scheduled(status=given_up, after=after, message=f"{cron}: {said}")
     if effective.concurrency_policy is ConcurrencyPolicy.FORBID and active:

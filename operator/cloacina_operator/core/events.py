@@ -24,9 +24,12 @@ from cloaca.resources.conditions import (
 from cloaca.resources.meta import Condition
 from cloaca.resources.ref import API_VERSION, rfc3339
 from cloaca.resources.trigger import TickOutcome
+from cloaca.store.oddities import Oddity
 
 REPORTER = "cloacina.io/operator"
 FIRED = "Fired"
+LEFT_OUT = "LeftOut"
+"""Reason of the Event on an object that the operator cannot read or handle."""
 LONGEST_NOTE = 1_000  # bytes; the API takes 1024
 _LONGEST_NAME = 253
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
@@ -47,6 +50,7 @@ class Event:
     identity: str  # differs from that of every other thing that happens to the object
     warning: bool = False
     again: bool = False  # it says what often is so: seldom said is enough
+    api_version: str = API_VERSION  # of the object
 
     @property
     def name(self) -> str:
@@ -70,13 +74,27 @@ class Event:
             "action": self.reason[:128],
             "note": bounded(note, LONGEST_NOTE),
             "regarding": {
-                "apiVersion": API_VERSION,
+                "apiVersion": self.api_version,
                 "kind": self.about.kind,
                 "namespace": self.about.namespace,
                 "name": self.about.name,
                 "uid": self.uid,
             },
         }
+
+
+def of_oddity(oddity: Oddity, at: datetime) -> Event:
+    """A warning about an object that cannot be read or handled."""
+    return Event(
+        about=oddity.ref,
+        uid=oddity.uid,
+        reason=LEFT_OUT,
+        note=oddity.message,
+        at=at,
+        identity=oddity.message,
+        warning=True,
+        api_version=oddity.api_version,
+    )
 
 
 def events_of(obj: Resource[Any, Any]) -> tuple[Event, ...]:

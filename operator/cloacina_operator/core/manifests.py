@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -27,6 +27,7 @@ from cloaca.resources.names import (
     poller_name,
 )
 from cloacina_operator.core.merge import merged
+from cloacina_operator.core.spans import lasting
 
 Manifest = dict[str, Any]
 
@@ -223,7 +224,7 @@ def _seconds_left(run: WorkflowRun, now: datetime) -> int | None:
     seconds = run.spec.active_deadline_seconds
     if seconds is None or run.status.started_at is None:
         return seconds
-    return max(1, int((run.status.started_at + timedelta(seconds=seconds) - now).total_seconds()))
+    return max(1, int((run.status.started_at + lasting(seconds) - now).total_seconds()))
 
 
 def _labels(package: str, component: Component) -> dict[str, str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloaca.authoring.duration import parse_duration
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
 from cloaca.resources.conditions import PackageCondition, PackageReason, is_true, set_condition, without_condition
 from cloaca.resources.names import (
@@ -25,6 +24,7 @@ from cloaca.resources.package import (
     TriggerEntry,
     WorkflowEntry,
 )
+from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import PackageReference
 from cloacina_operator.core.namesakes import is_second
 from cloacina_operator.core.plan import Action, CreateTrigger, EnsurePoller, Fetch, Inspect, Plan, StopPoller
@@ -430,8 +430,9 @@ class _Steps:
 
     def _repull(self) -> None:
         interval = self._observed.package.spec.interval
-        if interval is not None:
-            self._again(timedelta(seconds=parse_duration(interval)))
+        seconds = 0.0 if interval is None else parse_span(interval)
+        if seconds:
+            self._again(timedelta(seconds=seconds))
 
     def _again(self, after: timedelta) -> None:
         after = max(after, timedelta(0))

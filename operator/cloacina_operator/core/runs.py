@@ -12,6 +12,7 @@ from cloaca.resources import ConcurrencyPolicy, RunPhase, RunStatus, TaskPhase, 
 from cloaca.resources.conditions import RunCondition, RunReason, find, set_condition
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.plan import Action, CancelRun, CollectRuns, Plan, StartRun, StopRun
+from cloacina_operator.core.spans import lasting
 
 RunPlan = Plan[RunStatus]
 
@@ -96,7 +97,7 @@ def finished(observed: ObservedRun) -> RunPlan | None:
     if observed.keeper or spec.ttl_seconds_after_finished is None:
         return Plan(status=status)
     run = ended(observed.run)
-    left = run.finished_at + timedelta(seconds=spec.ttl_seconds_after_finished) - observed.now
+    left = run.finished_at + lasting(spec.ttl_seconds_after_finished) - observed.now
     if left > timedelta(0):
         return Plan(status=status, requeue_after=left)
     return Plan(status=status, actions=(CollectRuns(runs=(run,), trigger=None),))
@@ -111,7 +112,7 @@ def ended(run: WorkflowRun) -> FinishedRun:
         uid=run.metadata.uid,
         phase=run.status.phase,
         finished_at=run.status.finished_at or created,
-        ttl=None if seconds is None else timedelta(seconds=seconds),
+        ttl=None if seconds is None else lasting(seconds),
         key=run.spec.key,
         fire_id=run.spec.fire_id,
         package=None if run.spec.package_ref is None else run.spec.package_ref.name,
@@ -211,7 +212,7 @@ def overdue(observed: ObservedRun) -> RunPlan | None:
     seconds, started = observed.run.spec.active_deadline_seconds, observed.run.status.started_at
     if seconds is None or started is None:
         return None
-    deadline = started + timedelta(seconds=seconds)
+    deadline = started + lasting(seconds)
     if _alive(observed):
         if observed.now >= deadline + DEADLINE_GRACE:
             return Plan(status=observed.run.status, actions=(StopRun(run=observed.run),))
@@ -240,7 +241,7 @@ def running(observed: ObservedRun) -> RunPlan | None:
     seconds, started = observed.run.spec.active_deadline_seconds, observed.run.status.started_at
     if seconds is None or started is None:
         return Plan(status=observed.run.status)
-    left = started + timedelta(seconds=seconds) + DEADLINE_GRACE - observed.now
+    left = started + lasting(seconds) + DEADLINE_GRACE - observed.now
     return Plan(status=observed.run.status, requeue_after=left)
 
 

@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from cloaca.authoring.cron import check_expression, check_time_zone
-from cloaca.authoring.duration import parse_duration
+from cloaca.authoring.duration import format_duration, parse_duration
 from cloaca.authoring.trigger import MINIMUM_INTERVAL
 from cloaca.errors import DefinitionError
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ConditionStatus, Trigger, TriggerStatus
 from cloaca.resources.conditions import TriggerCondition, TriggerReason, find, set_condition, without_condition
 from cloaca.resources.package import TriggerEntry
 from cloaca.resources.run import TriggerReference
+from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import EffectiveSettings
 from cloacina_operator.core.clock import Scheduled, rest, scheduled
 from cloacina_operator.core.history import FinishedRun, to_collect
@@ -140,7 +141,7 @@ def _merged(
     interval = spec.poll_interval or declared.poll_interval
     for text in (interval, spec.timeout):
         try:
-            seconds = parse_duration(text)
+            seconds = parse_span(text)
         except DefinitionError as error:
             return _Unfit(reason=TriggerReason.INTERVAL_INVALID, message=str(error), stalled=True)
         if seconds < MINIMUM_INTERVAL:
@@ -159,12 +160,21 @@ def _merged(
     by_flag = ConcurrencyPolicy.ALLOW if concurrent else ConcurrencyPolicy.FORBID
     return EffectiveSettings(
         workflow=workflow,
-        poll_interval=interval,
+        poll_interval=_plain(interval),
         concurrency_policy=spec.concurrency_policy or by_flag,
-        timeout=spec.timeout,
+        timeout=_plain(spec.timeout),
         config=declared.config if spec.config is None else spec.config,
         digest=digest,
     )
+
+
+def _plain(span: str) -> str:
+    """``span`` as pollers of every version read it, to the millisecond: 1h30m is 90m."""
+    try:
+        parse_duration(span)
+    except DefinitionError:
+        return format_duration(parse_span(span))
+    return span
 
 
 def _polling(observed: ObservedTrigger, effective: EffectiveSettings | None, clock: Scheduled) -> tuple[bool, str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.resources.conditions import PodReason
 from cloaca.resources.names import ATTEMPT_ANNOTATION, MAIN_CONTAINER
+from cloaca.resources.ref import moment_of
 from cloacina_operator.core.packages import Hindrance
 from cloacina_operator.core.runs import Execution
 
@@ -22,7 +23,14 @@ _IMAGE = frozenset(
      "ImageInspectError", "SignatureValidationFailed"}
 )  # fmt: skip
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
+_DIGITS = 9  # of the number of an attempt
 _TAIL = 500  # characters of what a container said last that a message repeats
+
+
+def attempt_of(obj: Object) -> int:
+    """Which attempt of its run a Job or pod is for; 0 if its annotation does not say a number."""
+    said = str(obj["metadata"].get("annotations", {}).get(ATTEMPT_ANNOTATION, ""))
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= _DIGITS else 0
 
 
 def of_pod(pod: Object) -> Hindrance | None:
@@ -82,7 +90,7 @@ def of_deployment(deployment: Object, pods: Iterable[Object]) -> Hindrance | Non
 
 def execution_of(job: Object, pods: Iterable[Object], refusals: Iterable[Object], seen_at: datetime) -> Execution:
     """What became of the attempt that ``job`` is for. ``seen_at``: its end, where no object tells a time."""
-    attempt = int(job["metadata"].get("annotations", {}).get(ATTEMPT_ANNOTATION, "0"))
+    attempt = attempt_of(job)
     mine = sorted(pods, key=_created, reverse=True)
     pod = mine[0] if mine else None
     if pod is not None and _phase(pod) in ("Succeeded", "Failed"):
@@ -227,4 +235,7 @@ def _event_time(event: Object) -> str:
 
 
 def _time(text: str | None) -> datetime | None:
-    return None if not text else datetime.fromisoformat(text.replace("Z", "+00:00"))
+    try:
+        return None if not text else moment_of(text)
+    except ValueError:
+        return None  # a year that Python cannot hold

@@ -24,8 +24,6 @@ from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PodReason
 from cloaca.resources.names import (
     CLUSTER_PACKAGE_LIMIT,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
     archive_part_name,
     label_value,
     poller_name,
@@ -33,20 +31,20 @@ from cloaca.resources.names import (
 from cloaca.store import Store
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.feed import key_of
+from cloaca.store.oddities import Oddities
 from cloacina_operator.core import manifests
 from cloacina_operator.core.manifests import Component, Manifest, PodSettings
 from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
-from cloacina_operator.core.trouble import last_words, of_deployment, of_refusals
+from cloacina_operator.core.trouble import attempt_of, last_words, of_deployment, of_refusals
 from cloacina_operator.executors.sightings import (
     TEMPLATE_ANNOTATION,
     Sightings,
-    attempt_of,
     component_of,
     digest_of,
     generation_of,
 )
-from cloacina_operator.executors.watched import Object, owner_uid, uid_of
+from cloacina_operator.executors.watched import Object, controller_of, owner_uid, uid_of
 
 log = logging.getLogger("cloacina.jobs")
 
@@ -69,15 +67,17 @@ class Jobs:
         namespaces: Sequence[str],
         changed: Callable[[Ref], None],
         now: Callable[[], datetime],
+        known_uid: Callable[[Ref], str | None] | None = None,
+        oddities: Oddities | None = None,
     ) -> None:
-        """``namespaces``: the only ones that are looked at; empty: all."""
+        """``namespaces``: the only ones that are looked at; empty: all. ``known_uid``, ``oddities``: see Sightings."""
         self._api = api
         self._store = store
         self._settings = settings
         self._limits = limits
         self._changed = changed
         self._now = now
-        self._seen = Sightings(api, namespaces, changed, now)
+        self._seen = Sightings(api, namespaces, changed, now, known_uid, oddities)
         self._refused: dict[Ref, Hindrance] = {}  # what the server did not let us make
         self._refused_at: dict[Ref, datetime] = {}
         self._parts: dict[Ref, dict[tuple[str, str], int]] = {}  # package -> its uid, digest -> ConfigMaps of it
@@ -127,7 +127,7 @@ class Jobs:
 
     async def _delete_other_inspections(self, package: CloacinaPackage, wanted: Manifest) -> None:
         """Those for an older spec of the package: nobody asks for what they say any more."""
-        for job in list(self._seen.jobs):
+        for job in list(self._seen.our_jobs()):
             ours = owner_uid(job) == package.metadata.uid and component_of(job) == Component.INSPECTION
             if ours and key_of(job) != key_of(wanted):
                 await self._delete_job(*key_of(job))
@@ -138,7 +138,9 @@ class Jobs:
         news = self._seen.news.setdefault((namespace, name), asyncio.Event())
         while True:
             news.clear()
-            job = self._seen.jobs.get(namespace, name)
+            job = self._seen.job(namespace, name)
+            if job is None and self._seen.jobs.get(namespace, name) is not None:
+                raise LoadError(f"a Job {name!r} exists that is not ours: delete or rename it")
             if job is None:
                 try:
                     self._seen.jobs.saw(await self._create("/apis/batch/v1", "jobs", wanted))
@@ -159,7 +161,7 @@ class Jobs:
 
     def inspection(self, package: Ref) -> Hindrance | None:
         key = self._imports.get(package)
-        job = None if key is None else self._seen.jobs.get(*key)
+        job = None if key is None else self._seen.job(*key)
         if job is None:
             return None
         for pod in self._seen.pods_of[uid_of(job)].values():
@@ -191,14 +193,25 @@ class Jobs:
         for part in parts:
             try:
                 await self._create("/api/v1", "configmaps", part)
-            except AlreadyExists:  # immutable, and named by its content
-                continue
+            except AlreadyExists:
+                await self._check_part(package, part)
         known[(package.metadata.uid, digest)] = len(parts)
         return len(parts)
 
+    async def _check_part(self, package: CloacinaPackage, part: Manifest) -> None:
+        """Raise LoadError if the ConfigMap of that name is not one that we made for this package: immutable, and named
+        by its content."""
+        namespace, name = key_of(part)
+        try:
+            found = await self._api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        except NotFound:
+            raise Conflict(f"ConfigMap {namespace}/{name} was deleted meanwhile: look again") from None
+        if owner_uid(found) != package.metadata.uid or not found.get("immutable"):
+            raise LoadError(f"a ConfigMap {name!r} exists that is not ours: delete or rename it")
+
     async def _prune(self, package: CloacinaPackage, digests: set[str]) -> None:
         """Drop the parts of archives that nothing of the package uses; who needs one later makes it again."""
-        busy = {digest_of(job) for job in self._seen.jobs if uid_of(job) in self._seen.active}
+        busy = {digest_of(job) for job in self._seen.our_jobs() if uid_of(job) in self._seen.active}
         known = self._parts.get(package.ref, {})
         for uid, digest in [key for key in known if key[0] == package.metadata.uid]:
             if digest not in digests or digest in busy:
@@ -212,12 +225,11 @@ class Jobs:
 
     def poller(self, package: Ref) -> PollerState | None:
         refused = self._refused.get(package)
-        deployment = self._seen.deployments.get(package.namespace, poller_name(package.name))
+        deployment = self._seen.deployment(package.namespace, poller_name(package.name))
         if deployment is None:
             return None if refused is None else PollerState(digest="", failure=refused.message, reason=refused.reason)
         digest = digest_of(deployment)
-        pods = self._seen.poller_pods[(package.namespace, label_value(package.name))].values()
-        trouble = refused or of_deployment(deployment, pods)
+        trouble = refused or of_deployment(deployment, self._seen.pods_of_poller(deployment, package))
         if trouble is not None:
             return PollerState(digest=digest, failure=trouble.message, reason=trouble.reason)
         status = deployment.get("status", {})
@@ -230,7 +242,7 @@ class Jobs:
             said = f"the name has {len(package.name)} characters, on a cluster it may have {CLUSTER_PACKAGE_LIMIT}"
             self._refuse(package.ref, PodReason.NAME_TOO_LONG, f"{said}: deploy it under a shorter one")
             return
-        known = self._seen.deployments.get(package.metadata.namespace, poller_name(package.name))
+        known = self._seen.deployment(package.metadata.namespace, poller_name(package.name))
         if (
             known is not None
             and digest_of(known) == digest
@@ -264,7 +276,7 @@ class Jobs:
     async def stop_poller(self, package: Ref) -> None:
         self._refused.pop(package, None)
         name = poller_name(package.name)
-        known = self._seen.deployments.get(package.namespace, name)
+        known = self._seen.deployment(package.namespace, name)
         if known is not None and uid_of(known) not in self._seen.stopped:
             self._seen.stopped.add(uid_of(known))
             await self._delete("/apis/apps/v1", "deployments", package.namespace, name, uid_of(known))
@@ -272,7 +284,7 @@ class Jobs:
     # --- runs
 
     def execution(self, run: Ref) -> Execution | None:
-        job = self._seen.jobs.get(run.namespace, run.name)
+        job = self._seen.job(run.namespace, run.name)
         if job is not None:
             return self._seen.job_execution(job)
         for pod in self._seen.run_pods.get((run.namespace, run.name), {}).values():
@@ -287,7 +299,7 @@ class Jobs:
         return self._seen.active.values()
 
     async def start_run(self, run: WorkflowRun, package: CloacinaPackage, digest: str, attempt: int) -> None:
-        known = self._seen.jobs.get(run.metadata.namespace, run.name)
+        known = self._seen.job(run.metadata.namespace, run.name)
         if known is not None:
             if owner_uid(known) == run.metadata.uid and attempt_of(known) >= attempt:
                 return
@@ -317,15 +329,20 @@ class Jobs:
         except NotFound:
             self._changed(run.ref)
             return
-        if found["metadata"].get("labels", {}).get(MANAGED_BY_LABEL) == MANAGED_BY:
+        if self._seen.is_ours(found):
             self._seen.jobs.saw(found)
+            return
+        owner = controller_of(found) or {}
+        if (owner.get("kind"), owner.get("name")) == (WorkflowRun.KIND, run.name):
+            self._changed(run.ref)  # of an earlier run of that name: it goes with that run
+            await self._delete("/apis/batch/v1", "jobs", run.metadata.namespace, run.name, uid_of(found))
             return
         said = f"a Job {run.name!r} exists that is not ours: delete or rename it"
         self._refuse(run.ref, PodReason.NAME_TAKEN, said)
 
     async def stop_run(self, run: Ref) -> None:
         """Deletes its Job, and with it the pod, which gets SIGTERM and its grace; until it has ended it is alive."""
-        job = self._seen.jobs.get(run.namespace, run.name)
+        job = self._seen.job(run.namespace, run.name)
         if job is not None and uid_of(job) not in self._seen.stopped:
             self._seen.stopped.add(uid_of(job))
             await self._delete_job(run.namespace, run.name)
@@ -356,7 +373,7 @@ class Jobs:
         return await self._api.request("PUT", path, body=wanted, params={"fieldValidation": "Strict"})
 
     async def _delete_job(self, namespace: str, name: str) -> None:
-        known = self._seen.jobs.get(namespace, name)
+        known = self._seen.job(namespace, name)
         await self._delete("/apis/batch/v1", "jobs", namespace, name, None if known is None else uid_of(known))
 
     async def _delete(self, api: str, plural: str, namespace: str, name: str, uid: str | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.feed import Key, Reflector, key_of
+from cloaca.store.oddities import Oddities
 from cloacina_operator.executors.parts import together
 
 Object = dict[str, Any]
@@ -21,11 +22,16 @@ class Watched:
         paths: Sequence[str],
         selector: Mapping[str, str],
         changed: Callable[[Object | None, Object | None], None],
+        kind: str = "",
+        oddities: Oddities | None = None,
     ) -> None:
-        """``changed`` is called with what was and what is, after the fact; None: nothing."""
+        """``changed`` is called with what was and what is, after the fact; None: nothing. ``kind``, ``oddities``: see
+        Reflector."""
         self._changed = changed
         self._objects: dict[Key, Object] = {}
-        self._reflectors = [Reflector(api, path, self._told, selector=selector) for path in paths]
+        self._reflectors = [
+            Reflector(api, path, self._told, selector=selector, kind=kind, oddities=oddities) for path in paths
+        ]
 
     def get(self, namespace: str, name: str) -> Object | None:
         """As last seen; whoever needs more asks the server."""
@@ -104,7 +110,10 @@ def version_of(obj: Object) -> int:
 
 def owner_uid(obj: Object) -> str | None:
     """The uid of its controller; None: it has none."""
-    for owner in obj["metadata"].get("ownerReferences", ()):
-        if owner.get("controller"):
-            return str(owner["uid"])
-    return None
+    owner = controller_of(obj)
+    return None if owner is None else str(owner["uid"])
+
+
+def controller_of(obj: Object) -> Object | None:
+    """The reference to its controller; None: it has none."""
+    return next((owner for owner in obj["metadata"].get("ownerReferences", ()) if owner.get("controller")), None)

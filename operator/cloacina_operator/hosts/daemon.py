@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cloaca.errors import CloacaError
 from cloaca.home import STORE_VARIABLE, Home, absolute, unmask_owner
 from cloaca.store import Store, open_store
+from cloaca.store.oddities import Oddities
 from cloaca.store.of_home import store_url
 from cloaca.store.sql.url import without_password
 from cloaca.streams import open_standard_streams
@@ -99,12 +100,12 @@ class Daemon:
             store_failed=store_failed,
         )
         self._counted = CountedFile(settings.home.counted)
-        index = Index(store)
+        index = Index(store, oddities=store.oddities)
         if meters is not None:
             before, keep = self._counted.read(), self._counted.write
             counted = CountedRuns(meters.run_ended, until=before, now=utc_now, keep=keep)
-            index = Index(store, counted, counted_until=counted.until)
-        self._scrapes = None if meters is None else _scrapes(meters, self._queue, index)
+            index = Index(store, counted, oddities=store.oddities, counted_until=counted.until)
+        self._scrapes = None if meters is None else _scrapes(meters, self._queue, index, store.oddities)
         self._folders = Folders(
             store=store, folders=_watched(settings), limits=settings.limits, changed=self._queue.add
         )
@@ -118,6 +119,7 @@ class Daemon:
             limits=_limits(settings),
             store_failed=store_failed,
             source_trouble=self._folders.trouble,
+            oddities=store.oddities,
         )
         self._stopping = asyncio.Event()
 
@@ -204,11 +206,11 @@ def _meters() -> Meters:
     return Meters()
 
 
-def _scrapes(meters: Meters, queue: Queue, index: Index) -> Scrapes:
+def _scrapes(meters: Meters, queue: Queue, index: Index, oddities: Oddities) -> Scrapes:
     from cloaca.processes.scrapes import Scrapes
     from cloacina_operator.hosts.metrics import State
 
-    meters.registry.register(State(queue, index))
+    meters.registry.register(State(queue, index, oddities))
     return Scrapes(meters.registry)
 
 

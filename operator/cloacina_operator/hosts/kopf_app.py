@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -42,6 +43,8 @@ from cloacina_operator.shell.reconcile import Reconciler, utc_now
 
 log = logging.getLogger("cloacina.operator")
 
+_KOPF_FOLDER = str(Path(kopf.__file__).parent)
+KOPF_PAUSES = (1.0, 5.0, 15.0, 60.0)  # seconds before kopf is started again
 REQUEST_TIMEOUT = 30.0  # seconds; kopf waits five minutes where nobody says so
 WORKERS = 50  # of kopf, which knows no limit by itself
 LINGERS = 0.1  # seconds that one of them waits for more of its object; the next object waits for it, held in memory
@@ -58,7 +61,9 @@ class Operator:
         self._store = store
         self.queue = Queue()
         self._announcer = Announcer(partial(_record_event, api), instance=settings.identity, now=utc_now)
-        self.index = Index(store, counted, self._announcer.seen, counted_until=counted.until)
+        self.oddities = store.oddities
+        self.oddities.told = self._announcer.left_out
+        self.index = Index(store, counted, self._announcer.seen, oddities=self.oddities, counted_until=counted.until)
         self.jobs = Jobs(
             api=api,
             store=store,
@@ -67,6 +72,8 @@ class Operator:
             namespaces=settings.namespaces,
             changed=self._changed,
             now=utc_now,
+            known_uid=store.uid,
+            oddities=self.oddities,
         )
         self._archives = Archives(
             store=store,
@@ -86,6 +93,7 @@ class Operator:
             now=utc_now,
             limits=settings.runs,
             store_failed=meters.operator_store_failed,
+            oddities=self.oddities,
         )
 
     def _changed(self, ref: Ref) -> None:
@@ -114,19 +122,64 @@ class Operator:
         await self._reconciler.run()
 
     async def _host(self, stopping: asyncio.Event) -> None:
-        """kopf, until cancelled. It takes the signals for itself and, when it stops, cancels every task that is younger
-        than it, also ours: so the signals are taken back, and it goes when all goes."""
-        namespaces, older = self._settings.namespaces, asyncio.all_tasks()
-        tasks = await kopf.spawn_tasks(
-            registry=handlers(self.queue),
-            settings=quiet_settings(),
-            identity=Identity(self._settings.identity),  # else kopf asks for our user's name, and a container has none
-            standalone=True,  # a Lease decides who leads; peering freezes everybody where priorities are equal
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-        )
-        obey(stopping)
-        await kopf.run_tasks(tasks, ignored=older)
+        """Keep kopf running until cancelled.
+
+        kopf ends when the API server refuses one of its namespaces. It is started again with back-off, without the
+        namespaces that are set aside, and once more when one of those is back.
+        """
+        tries = 0
+        while True:
+            began = asyncio.get_running_loop().time()
+            ended_by = await self._host_once(stopping)
+            if asyncio.get_running_loop().time() - began > KOPF_PAUSES[-1]:
+                tries = 0
+            if ended_by is not None:
+                pause = KOPF_PAUSES[min(tries, len(KOPF_PAUSES) - 1)]
+                log.warning("kopf ended, it is started again in %g s: %s", pause, ended_by)
+                tries += 1
+                await asyncio.sleep(pause)
+
+    async def _host_once(self, stopping: asyncio.Event) -> str | None:
+        """Run kopf until it ends, and say what of; None: the namespaces that it has to follow are other ones now."""
+        followed, before = self._followed(), asyncio.all_tasks()
+        if self._settings.namespaces and not followed:
+            await asyncio.sleep(KOPF_PAUSES[0])
+            return None
+        try:
+            roots = await kopf.spawn_tasks(
+                registry=handlers(self.queue),
+                settings=quiet_settings(),
+                identity=Identity(self._settings.identity),  # else kopf asks for our user's name: a container has none
+                standalone=True,  # a Lease decides who leads; peering freezes everybody where priorities are equal
+                clusterwide=not self._settings.namespaces,
+                namespaces=followed,
+            )
+            obey(stopping)  # kopf takes the signals for itself
+            done: set[asyncio.Task[Any]] = set()
+            while not done and followed == self._followed():
+                done, _ = await asyncio.wait(roots, timeout=KOPF_PAUSES[0], return_when=asyncio.FIRST_COMPLETED)
+            faults = [str(task.exception()) for task in done if not task.cancelled() and task.exception() is not None]
+            return ("; ".join(faults) or "no reason given") if done else None
+        finally:
+            await _end([task for task in asyncio.all_tasks() - before if _is_of_kopf(task)])
+
+    def _followed(self) -> tuple[str, ...]:
+        """The namespaces for kopf."""
+        aside = self.oddities.namespaces_set_aside()
+        return tuple(namespace for namespace in self._settings.namespaces if namespace not in aside)
+
+
+def _is_of_kopf(task: asyncio.Task[Any]) -> bool:
+    """kopf leaves watchers behind when it ends, and its own clean-up would cancel our tasks as well."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_KOPF_FOLDER)
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=REQUEST_TIMEOUT)
 
 
 async def _record_event(api: Api, namespace: str, document: dict[str, Any]) -> None:
@@ -191,7 +244,7 @@ async def serve(settings: ClusterSettings) -> int:
     try:
         if settings.elects and not await _before(stopping, lease.acquire()):
             return 0
-        store = await KubernetesStore.over(api, wanted)
+        store = await KubernetesStore.over(api, wanted, sets_aside=True)
         try:
             counted = CountedRuns(web.meters.run_ended, until=lease.counted_until, now=utc_now, keep=lease.keep_counted)
             await _lead(Operator(settings, api, store, web.meters, counted), lease, web, settings, stopping)

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from cloaca.polling.meters import PollMeters, StoreErrors
-from cloaca.resources import RunPhase, WorkflowRun
+from cloaca.resources import CloacinaPackage, RunPhase, Trigger, WorkflowRun
+from cloaca.store.oddities import Oddities
 from cloacina_operator.shell.index import Index
 from cloacina_operator.shell.queue import Queue
 
@@ -54,8 +55,9 @@ class State:
     """Tells a scrape what is so at its moment. Scrapes are answered on the event loop that ``queue`` and ``index``
     belong to."""
 
-    def __init__(self, queue: Queue, index: Index) -> None:
-        self._queue, self._index = queue, index
+    def __init__(self, queue: Queue, index: Index, oddities: Oddities | None = None) -> None:
+        """``oddities``: those of the store."""
+        self._queue, self._index, self._oddities = queue, index, oddities or Oddities()
 
     def collect(self) -> Iterator[Metric]:
         """Of prometheus_client."""
@@ -73,3 +75,18 @@ class State:
         for trigger in self._index.triggers():
             errors.add_metric([trigger.ref.namespace, trigger.ref.name], trigger.consecutive_errors)
         yield errors
+        left_out = GaugeMetricFamily(
+            "cloacina_objects_left_out", "Objects that cannot be read or handled, by kind.", labels=["kind"]
+        )
+        for kind, count in {CloacinaPackage.KIND: 0, Trigger.KIND: 0, WorkflowRun.KIND: 0,
+                            **self._oddities.count_by_kind()}.items():  # fmt: skip
+            left_out.add_metric([kind], count)
+        yield left_out
+        aside = GaugeMetricFamily(
+            "cloacina_namespaces_set_aside",
+            "1 for each namespace of which the API server refuses to show something; empty: all namespaces.",
+            labels=["namespace"],
+        )
+        for namespace in sorted(self._oddities.namespaces_set_aside()):
+            aside.add_metric([namespace], 1)
+        yield aside

@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
 from cloaca.store.kubernetes.api import Api
+from cloaca.store.oddities import Oddities
 from cloacina_operator.core.leadership import watches_are_dead
 from cloacina_operator.executors.jobs import Jobs
 from cloacina_operator.hosts.lease import Lease
@@ -25,6 +26,7 @@ class Leading(Protocol):
     queue: Queue
     index: Index
     jobs: Jobs
+    oddities: Oddities
 
     @property
     def heard_at(self) -> float:
@@ -87,7 +89,7 @@ class Web:
         yield asked
         if self.operator is None:
             return
-        yield from State(self.operator.queue, self.operator.index).collect()
+        yield from State(self.operator.queue, self.operator.index, self.operator.oddities).collect()
         active = GaugeMetricFamily("cloacina_operator_runs_active", "Jobs of runs that have not ended.")
         active.add_metric([], len(self.operator.jobs.running()))
         yield active

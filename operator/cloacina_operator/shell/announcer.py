@@ -12,7 +12,8 @@ from typing import Any
 
 from cloaca.errors import AlreadyExists, Forbidden, NotFound, StoreError, StoreUnavailable
 from cloaca.resources import Ref, Resource, Trigger, WorkflowRun
-from cloacina_operator.core.events import Event, events_of
+from cloaca.store.oddities import Oddity
+from cloacina_operator.core.events import Event, events_of, of_oddity
 
 log = logging.getLogger("cloacina.events")
 
@@ -28,6 +29,8 @@ EARLY = 100
 """Runs that are remembered until their trigger is seen."""
 ENDED = 5_000
 """Runs that have ended and are remembered for as long as their end is no old news, which would be said again."""
+LEFT_OUT_KEPT = 5_000
+"""Events about objects that cannot be read which are remembered, so that none is sent twice."""
 SELDOM = timedelta(minutes=10)
 """Between two that say what often is so."""
 AT_ONCE, A_SECOND = 100, 10.0
@@ -84,6 +87,7 @@ class Announcer:
         self._packages: dict[str, str] = {}  # uid of a trigger -> its package
         self._early: dict[Ref, WorkflowRun] = {}  # that were seen before their trigger
         self._ended: deque[tuple[datetime, Ref]] = deque()
+        self._left_out: dict[str, datetime | None] = {}  # names of Events about objects that were left out
         self._whole = _Allowance(AT_ONCE, timedelta(seconds=1 / A_SECOND))
         self._waiting: deque[tuple[Ref, dict[str, Any]]] = deque(maxlen=WAITING)
         self._news = asyncio.Event()
@@ -119,6 +123,19 @@ class Announcer:
             self._packages[obj.metadata.uid] = obj.spec.package_ref.name
             for run in [run for run in self._early.values() if _trigger_of(run) == obj.metadata.uid]:
                 self.seen(run.ref, self._early.pop(run.ref))
+
+    def left_out(self, oddity: Oddity) -> None:
+        """An object cannot be read or handled. Says so on it, unless its uid is unknown, which an Event must name."""
+        if oddity.uid:
+            now = self._now()
+            event = of_oddity(oddity, now)
+            said = self._left_out.setdefault(event.name, None) is not None
+            if len(self._left_out) > LEFT_OUT_KEPT:
+                del self._left_out[next(iter(self._left_out))]
+            if not said and self._whole.take(now):
+                self._left_out[event.name] = now
+                self._waiting.append((event.about, event.document(self._instance, now)))
+                self._news.set()
 
     def _forget_the_ended(self, now: datetime) -> None:
         """Nothing will happen to them any more, and there may be very many."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloaca.authoring.duration import parse_duration
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Ref, Trigger, WorkflowRun
 from cloaca.resources.names import object_name
+from cloaca.resources.spans import parse_span
 from cloaca.store import Store
 from cloacina_operator.core.namesakes import is_second
 from cloacina_operator.core.packages import Accepted, Fetched, ObservedPackage
@@ -45,8 +45,8 @@ class Gather:
 
     async def package(self, package: CloacinaPackage, now: datetime) -> ObservedPackage:
         """All about one package."""
-        interval = package.spec.interval
-        every = None if interval is None else timedelta(seconds=parse_duration(interval))
+        seconds = 0.0 if package.spec.interval is None else parse_span(package.spec.interval)
+        every = timedelta(seconds=seconds) if seconds else None
         fetch = self._archives.fetched(package, every, now)
         verdict = self._archives.verdict(package, fetch.digest) if isinstance(fetch, Fetched) else None
         return ObservedPackage(

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
+from cloaca.errors import Unreadable
 from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, Trigger, WorkflowRun
 from cloaca.resources.names import trigger_object_name
 from cloaca.store import Store
 from cloaca.store.base import Change
+from cloaca.store.oddities import Oddities, Stage
 from cloacina_operator.core.backlog import Backlog, Fired, Turn
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.packages import TakenName
@@ -73,14 +75,16 @@ class Index:
         on_end: Callable[[WorkflowRun], None] | None = None,
         seen: Seen | None = None,
         *,
+        oddities: Oddities | None = None,
         counted_until: datetime | None = None,
     ) -> None:
         """``on_end`` is called once for each run that has ended, also if it was never seen before its end; ``seen``
-        with each object as it is when it is read (None: it is gone).
+        with each object as it is when it is read (None: it is gone). ``oddities``: those of ``store``.
 
         ``counted_until``: of the runs that have ended before the first look, ``on_end`` is called for those that ended
         after this time; None: for none of them.
         """
+        self._oddities = oddities or Oddities()
         self._store = store
         self._on_end = on_end
         self._seen = seen
@@ -112,28 +116,34 @@ class Index:
         before = dict.fromkeys([*self._packages, *self._triggers, *self._runs])
         gone = dict(before)
 
-        def read(objects: Iterator[R]) -> Iterator[R]:
+        def read(objects: Iterator[R], take: Callable[[R], None]) -> None:
             for obj in objects:
                 gone.pop(obj.ref, None)
-                if self._seen is not None:
-                    self._seen(obj.ref, obj)
-                yield obj
+                with self._oddities.guard(obj.ref, Stage.WATCH, obj.metadata.uid):
+                    if self._seen is not None:
+                        self._seen(obj.ref, obj)
+                    take(obj)
 
-        there = {package.ref: True for package in read(packages)}
-        known = [_known(trigger) for trigger in read(triggers)]
+        there: dict[Ref, bool] = {}
+        known: list[KnownTrigger] = []
         unfinished: dict[Ref, _Unfinished] = {}
         finished: dict[str, dict[Ref, FinishedRun]] = {}
-        alone = []
-        passed_on = set()
-        for run in read(runs):
+        alone: list[Ref] = []
+        passed_on: set[Ref] = set()
+
+        def take_run(run: WorkflowRun) -> None:
             if not run.status.phase.finished:
                 unfinished[run.ref] = _unfinished(run)
-                continue
+                return
             _keep(finished, run)
             self._pass_on(run)
             passed_on.add(run.ref)
             if run.spec.ttl_seconds_after_finished is not None:
                 alone.append(run.ref)
+
+        read(packages, lambda package: there.update({package.ref: True}))
+        read(triggers, lambda trigger: known.append(_known(trigger)))
+        read(runs, take_run)
         self._runs, self._ended, self._backlog = unfinished, finished, Backlog()
         for known_run in unfinished.values():
             self._enqueue(known_run)
@@ -143,6 +153,7 @@ class Index:
         self._triggers, self._triggers_of = {}, {}
         for trigger in known:
             self._add(trigger)
+        there.update((ref, True) for ref in self._packages if self._oddities.unreadable(ref))
         no_more = dict.fromkeys((ref for ref, was_there in self._packages.items() if was_there), False)
         self._packages = {**no_more, **there}
         if self._seen is not None:
@@ -165,7 +176,11 @@ class Index:
     async def saw(self, change: Change) -> list[Ref]:
         """Take note of a change, and return all whose decision may be another one now."""
         async with self._one_look:
-            return await self._saw(change)
+            if change.deleted:
+                self._oddities.gone(change.ref)
+            with self._oddities.guard(change.ref, Stage.WATCH):
+                return await self._saw(change)
+            return [change.ref]
 
     async def _saw(self, change: Change) -> list[Ref]:
         ref = change.ref
@@ -188,12 +203,19 @@ class Index:
     async def _read(self, kind: type[R], change: Change) -> R | None:
         """The object that changed. One that is said to be there and is not found is read once more: the answer may be
         older than the change, and a run that is overlooked lets another one of its trigger start beside it."""
-        found = await self._store.get(kind, change.ref.name, change.ref.namespace)
+        found = await self._look(kind, change.ref)
         if found is None and not change.deleted:
-            found = await self._store.get(kind, change.ref.name, change.ref.namespace)
+            found = await self._look(kind, change.ref)
         if self._seen is not None:
             self._seen(change.ref, found)
         return found
+
+    async def _look(self, kind: type[R], ref: Ref) -> R | None:
+        """The object; None: it is not there, or cannot be read, and so counts for no other object."""
+        try:
+            return await self._store.get(kind, ref.name, ref.namespace)
+        except Unreadable:
+            return None
 
     def _saw_run(self, ref: Ref, run: WorkflowRun | None) -> list[Ref]:
         if run is None:
@@ -235,6 +257,7 @@ class Index:
             known = after or before
             if known is not None:
                 affected += [it for it in self._needed_by.get(ref, ()) if it != known.package]
+                affected += [run.ref for run in self._runs.values() if run.trigger_uid == known.uid and run.waiting]
                 affected += [known.package, *(it for it in self._triggers_of.get(known.package, ()) if it != ref)]
         elif before.overlap != after.overlap:  # its runs may have to wait no longer
             affected += [run.ref for run in self._runs.values() if run.trigger_uid == after.uid and run.waiting]
@@ -252,6 +275,11 @@ class Index:
             if not siblings:
                 del self._triggers_of[trigger.package]
         return trigger
+
+    def uid(self, ref: Ref) -> str:
+        """The uid of an unfinished run or a trigger; empty: it is not known."""
+        known = self._runs.get(ref) or self._triggers.get(ref)
+        return "" if known is None else known.uid
 
     def triggers_of(self, package: Ref) -> Collection[KnownTrigger]:
         """The Trigger objects that name the package."""
@@ -301,7 +329,10 @@ class Index:
         return tuple(run for run in self._ended.get(uid, {}).values() if _is_fired_by(uid, run.package, trigger))
 
     def keeps(self, run: WorkflowRun) -> bool:
-        """Whether the trigger that fired ``run`` exists."""
+        """Whether the trigger that fired ``run`` exists, or may exist: one that cannot be read keeps its runs."""
+        by = run.spec.trigger_ref
+        if by is not None and self._oddities.unreadable(Ref(Trigger.KIND, run.metadata.namespace, by.name)):
+            return True
         trigger = self._named_by(run)
         return trigger is not None and _package_of(run) == trigger.package.name
 

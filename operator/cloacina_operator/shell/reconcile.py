@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from typing_extensions import assert_never
 
-from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable
+from cloaca.errors import AlreadyExists, Conflict, NotFound, StoreUnavailable, Unreadable
 from cloaca.resources import CloacinaPackage, Ref, Resource, RunPhase, RunStatus, Trigger, WorkflowRun
 from cloaca.resources.run import TriggerReference
 from cloaca.store import Store
+from cloaca.store.oddities import Oddities, Oddity, Stage
 from cloacina_operator.core import packages, runs, triggers
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.plan import (
@@ -67,8 +68,11 @@ class Reconciler:
         limits: RunLimits,
         store_failed: Callable[[], None],
         source_trouble: Callable[[Ref], str | None] = lambda _: None,
+        oddities: Oddities | None = None,
     ) -> None:
-        """``store_failed`` is told of each time that the store did not answer. ``source_trouble``: see ``Gather``."""
+        """``store_failed`` is told of each time that the store did not answer. ``source_trouble``: see ``Gather``.
+        ``oddities``: those of ``store``."""
+        self._oddities = oddities or Oddities()
         self.turns = Turns(limits, running=executor.running, package_of=index.package_of, wake=queue.add)
         self._store = store
         self._executor = executor
@@ -113,8 +117,14 @@ class Reconciler:
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(RESYNC)
-            await self._look_at_everything()
-            await self._archives.sweep()
+            try:
+                await self._look_at_everything()
+                await self._archives.sweep()
+            except StoreUnavailable as error:
+                self._store_failed()
+                log.warning("the store is away, everything is looked at again in %g s: %s", RESYNC, error)
+            except Exception:
+                log.exception("not everything could be looked at; it is tried again in %g s", RESYNC)
 
     async def _look_at_everything(self) -> None:
         for ref in await self._index.load():
@@ -129,14 +139,18 @@ class Reconciler:
                 after = await self.reconcile(ref)
                 if after is not None:
                     self._queue.add_after(ref, after.total_seconds())
+                self._oddities.well(ref, Stage.DECIDE)
+            except Unreadable:
+                pass  # it, or an object that it names: noted by the store, and looked at again when that changes
             except Conflict:
                 failed = True  # somebody was quicker: look again
             except StoreUnavailable as error:
                 self._store_failed()
                 log.warning("%s: the store is away: %s", ref, error)
                 failed = True
-            except Exception:
-                log.exception("%s: unexpected; it is looked at again", ref)
+            except Exception as error:  # noqa: BLE001  # no object may end the work on others
+                said = f"{type(error).__name__}: {error}"
+                self._oddities.note(Oddity(ref=ref, uid=self._index.uid(ref), message=said, stage=Stage.DECIDE), error)
                 failed = True
             finally:
                 self._queue.done(ref, failed=failed)
@@ -247,6 +261,8 @@ class Reconciler:
         try:
             await self._store.create(trigger)
         except AlreadyExists:
+            if self._oddities.unreadable(trigger.ref):
+                return
             existing = await self._store.get(Trigger, trigger.name, trigger.metadata.namespace)
             if existing is not None and existing.spec.package_ref != trigger.spec.package_ref:
                 log.warning(
