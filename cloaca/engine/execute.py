@@ -30,7 +30,7 @@ from cloaca.engine.retry import retry_delay
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timer, Timers
 from cloaca.errors import ContextError
-from cloaca.failure import Failure, function_name, one_line
+from cloaca.failure import Failure, failure_of, function_name, one_line
 from cloaca.resources.phases import RunPhase
 from cloaca.resources.recorded import RecordedStatus
 
@@ -100,6 +100,7 @@ class Workshop(Value):
     slots: Slots  # how many tasks run at once
     task_timeout: float | None = None  # seconds; None: no limit but a task's own
     context_limit: int = CONTEXT_LIMIT
+    kept_limit: int | None = None  # bytes of JSON of all contexts that a run keeps at once; None: no limit
 
 
 async def execute(
@@ -435,6 +436,7 @@ class Execution:
 
     def _tried(self, attempt: _Try, ended: Ended) -> None:
         """The function returned, raised or took too long."""
+        ended = self._fitting(attempt, ended)
         definition, failure = attempt.definition, ended.failure
         if failure is None:
             if definition.on_success is None:
@@ -449,6 +451,20 @@ class Execution:
             self._settle(attempt, ended)
         else:
             self._call_back(attempt, ended, definition.on_failure, failure.message, attempt.context)
+
+    def _fitting(self, attempt: _Try, ended: Ended) -> Ended:
+        """``ended``; or a failure, if the contexts that the run must keep would be too much for one object."""
+        limit, task = self._workshop.kept_limit, attempt.definition.id
+        if ended.failure is not None or limit is None:
+            return ended
+        size = self._progress.kept_bytes(task, ended.value)
+        if size <= limit:
+            return ended
+        said = (
+            f"the contexts that the run keeps for its unfinished tasks, and its result, would be {size:,} bytes, "
+            f"over the limit of {limit:,}: store the data elsewhere and keep references to it in the contexts"
+        )
+        return Ended(failure=failure_of(ContextError(said)))
 
     def _delay(self, definition: TaskDefinition, failure: Failure) -> float | None:
         """Seconds until the next try; None: that was the last one."""

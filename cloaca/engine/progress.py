@@ -66,6 +66,14 @@ class Progress:
         """How often ``task`` was started."""
         return self._tasks[task].attempts
 
+    def kept_bytes(self, task: str, context: Kept) -> int:
+        """Bytes of JSON of all contexts that the run's record would have if ``task`` ended well with ``context``."""
+        dropped = {needed for needed in self._dependencies[task] if self._unneeded[needed] == 1}
+        kept = {name: one for name, one in self._contexts.items() if name not in dropped}
+        if self._unneeded[task] or not self._dependents[task]:
+            kept[task] = context
+        return sum(_bytes_of(one.text) for one in kept.values())
+
     def final_context(self) -> Kept:
         """The merge over the leaves that completed; the run's own context where none did."""
         ended = [self._contexts[leaf] for leaf in self.leaves if leaf in self._contexts]
@@ -193,3 +201,7 @@ class Progress:
             self._tasks[dependent].end(TaskPhase.SKIPPED, now, f"skipped: task {task!r} did not complete")
             self._finish(dependent)
             doomed.extend(self._dependents[dependent])
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

@@ -39,6 +39,9 @@ T = TypeVar("T")
 
 TASKS_AT_ONCE = 4
 _THREADS = 256
+KEPT_LIMIT = 1_000_000
+"""Bytes of JSON of all contexts that a run keeps at once: etcd takes 1.5 MiB for the whole object. It holds on a laptop
+too, so that a package which works there works on a cluster."""
 _WAITS = "this run waits for it"
 
 
@@ -49,7 +52,7 @@ def run(job: dict[str, Any], registry: Registry, ahead: Ahead | None = None) -> 
     once_loaded(_configure_logging)
     loop = LateLoop()
     crew = Crew(_THREADS, name="task", context=copy_context(), whole_process=True)
-    workshop = Workshop(crew=crew, loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE))
+    workshop = Workshop(crew=crew, loop=loop, timers=Timers(loop), slots=Slots(TASKS_AT_ONCE), kept_limit=KEPT_LIMIT)
     found = None if ahead is None else ahead.found()
     store = patiently(lambda: open_runs(job["store"]), PATIENCE, _WAITS) if found is None else found[0]
     attendance = Attendance(store, job, registry, workshop, over=loop.stop)

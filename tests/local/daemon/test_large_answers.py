@@ -46,3 +46,34 @@ async def test_a_run_whose_context_is_too_large_fails_and_is_never_started(daemo
     (run,) = await daemon.runs(lambda runs: bool(runs) and runs[0].status.phase.finished)
     assert (run.status.phase, run.status.attempt) == (RunPhase.FAILED, 0)
     assert (run.status.message or "").startswith("spec.context is 300,008 bytes as JSON, over the limit of 262,144")
+
+
+FAN = """
+import cloaca
+
+with cloaca.WorkflowBuilder("demo"):
+    for number in range(5):
+        cloaca.task(id=f"part-{number}", retry_attempts=3)(
+            lambda context, number=number: context.set(f"x{number}", "y" * 250_000)
+        )
+
+    @cloaca.task(dependencies=[f"part-{number}" for number in range(5)])
+    def join(context):
+        pass
+"""
+
+
+async def test_a_run_that_would_keep_too_much_at_once_fails_with_what_to_do(daemon: Daemon) -> None:
+    parts = [{"id": f"part-{number}", "function": f"demo:part_{number}", "dependencies": []} for number in range(5)]
+    join = {"id": "join", "function": "demo:join", "dependencies": [part["id"] for part in parts]}
+    daemon.deploy(archive(FAN, tasks=[*parts, join]))
+    daemon.start()
+    await daemon.package(Ready=("True", "Ready"))
+    spec = RunSpec(package_ref=PackageReference(name="demo"), workflow="demo")
+    await daemon.submit(WorkflowRun(metadata=ObjectMeta(name="wide"), spec=spec))
+    (run,) = await daemon.runs(lambda runs: bool(runs) and runs[0].status.phase.finished)
+    assert run.status.phase is RunPhase.FAILED
+    assert "over the limit of 1,000,000: store the data elsewhere" in (run.status.message or "")
+    phases = sorted((task.phase.value, task.attempts) for task in run.status.tasks)
+    assert phases == [("Completed", 1)] * 4 + [("Failed", 1), ("Skipped", 0)]  # the fifth: nothing needs the others now
+    assert run.status.attempt == 1
