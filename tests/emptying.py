@@ -7,12 +7,10 @@ from cloaca.store import Store
 
 
 async def remove_everything(store: Store) -> None:
-    """Return once all objects and archives are gone. What is owned goes first, so that nobody collects it meanwhile."""
+    """Return once all objects are gone. What is owned goes first, so that nobody collects it meanwhile."""
     async with store.changes() as changes:
         for kind in reversed(STORED_KINDS):
             for left in await store.list(kind):
                 await store.delete(left.ref)
         while any([await store.list(kind) for kind in STORED_KINDS]):
             await changes.__anext__()
-    for digest in await store.list_archives():
-        await store.delete_archive(digest)

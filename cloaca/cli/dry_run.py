@@ -21,7 +21,7 @@ from cloaca.resources.names import COMPONENT_LABEL, PACKAGE_LABEL, label_value
 from cloaca.resources.run import TriggerReference
 from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import EffectiveSettings, FireIntent
-from cloaca.store import Store
+from cloaca.store import ArchiveStore, Store
 
 if TYPE_CHECKING:
     from cloaca.store.kubernetes.store import KubernetesStore
@@ -77,7 +77,7 @@ async def deployed(store: Store, name: str, namespace: str) -> Deployed:
     return Deployed(trigger=trigger, package=package, effective=effective)
 
 
-async def kept(store: Store, of: Deployed) -> bytes | None:
+async def kept(store: ArchiveStore, of: Deployed) -> bytes | None:
     """The archive whose function the poller calls, from the store."""
     return await store.get_archive(of.effective.digest)
 

@@ -35,6 +35,8 @@ class Limits(Value):
     packed_bytes: int = 16 * 1024 * 1024
     unpacked_bytes: int = 256 * 1024 * 1024
     files: int = 10_000
+    source_bytes: int = 2 * 1024 * 1024
+    """Of the Python files outside ``vendor/`` together: they are parsed, which takes several hundred times as much."""
 
 
 class Archive(Value):

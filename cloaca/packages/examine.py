@@ -43,6 +43,14 @@ def examine(data: bytes, limits: Limits | None = None) -> Examined:
         return Examined(refused_at=Step.MANIFEST, faults=(str(error),))
     except ArchiveError as error:
         return Examined(refused_at=Step.ARCHIVE, faults=(str(error),))
+    limits = limits or Limits()
+    size = sum(map(len, archive.sources.values()))
+    if size > limits.source_bytes:
+        too_long = (
+            f"the Python files outside {VENDOR}/ have {size:,} bytes, over the limit of {limits.source_bytes:,}: "
+            f"move modules that define no tasks and triggers to {VENDOR}/"
+        )
+        return Examined(archive=archive, refused_at=Step.ARCHIVE, faults=(too_long,))
     vendored = any(path.startswith(f"{VENDOR}/") for path in archive.files)
     names = static_names(archive.sources, archive.manifest.entry_module, has_vendor=vendored)
     stem = archive.manifest.entry_module.replace(".", "/")

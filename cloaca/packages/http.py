@@ -46,6 +46,16 @@ class Credentials:
         return f"Basic {base64.b64encode(pair).decode()}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a source gave."""
+
+    data: bytes | None
+    """None: what it gave before is still the newest."""
+    revision: str | None = None
+    """What the source calls this version of it; None: it has no word for that."""
+
+
 def download(
     url: str,
     *,
@@ -55,12 +65,14 @@ def download(
     silence: float = SILENCE,
     trusted: ssl.SSLContext | None = None,
     policy: SourcePolicy = LOCAL,
-) -> bytes:
-    """The bytes at ``url``, at most ``limit``. Blocks: call it in a thread. Raises SourceError.
+    revision: str | None = None,
+) -> Answer:
+    """The bytes at ``url``, at most ``limit``. Blocks. Raises SourceError.
 
     ``trusted``: the authorities of certificates; None: the machine's. ``policy``: the addresses that may be connected
     to, after each redirect as well. If the environment names a proxy (``https_proxy``), that is connected to, and
-    decides which addresses are reached.
+    decides which addresses are reached. ``revision``: of an earlier answer; the bytes are sent only where they are
+    others by now.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise SourceError(f"{url}: only http and https are fetched")
@@ -72,12 +84,16 @@ def download(
     request = urllib.request.Request(url, headers=_HEADERS)  # noqa: S310  # looked at above
     if credentials is not None:
         request.add_unredirected_header("Authorization", credentials.header)
+    for name, value in _conditions(revision).items():
+        request.add_header(name, value)
     shown = without_query(url)
     try:
         with opener.open(request, timeout=min(silence, timeout)) as answer:
-            return _read(answer, shown, limit, until)
+            return Answer(data=_read(answer, shown, limit, until), revision=_revision(answer))
     except urllib.error.HTTPError as error:
         error.close()
+        if error.code == 304 and revision is not None:
+            return Answer(data=None, revision=revision)
         raise SourceError(f"{shown}: {_explained(error, credentials is not None)}") from None
     except TimeoutError as error:
         raise SourceError(f"{shown}: no answer within {silence:g} s") from error
@@ -86,6 +102,24 @@ def download(
         if isinstance(reason, TimeoutError):
             raise SourceError(f"{shown}: no answer within {silence:g} s") from error
         raise SourceError(f"{shown} cannot be fetched: {reason or type(error).__name__}") from error
+
+
+_REVISIONS = (("ETag", "If-None-Match"), ("Last-Modified", "If-Modified-Since"))
+_CONDITIONAL = frozenset(asked.lower() for _, asked in _REVISIONS)
+_LONGEST_REVISION = 512  # characters; a longer one is not kept
+
+
+def _revision(answer: http.client.HTTPResponse) -> str | None:
+    for said, _ in _REVISIONS:
+        value = answer.headers.get(said, "").strip()
+        if value and len(value) <= _LONGEST_REVISION and value.isprintable():
+            return f"{said}: {value}"
+    return None
+
+
+def _conditions(revision: str | None) -> dict[str, str]:
+    said, _, value = (revision or "").partition(": ")
+    return {asked: value for known, asked in _REVISIONS if known == said and value}
 
 
 def without_query(url: str) -> str:
@@ -214,7 +248,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
             fp.close()
             raise SourceError(f"{without_query(req.full_url)} redirects from {req.type} to {scheme}: not followed")
-        following = urllib.request.Request(target, headers=_HEADERS)  # noqa: S310  # looked at above
+        conditions = {name: value for name, value in req.header_items() if name.lower() in _CONDITIONAL}
+        following = urllib.request.Request(target, headers=_HEADERS | conditions)  # noqa: S310  # looked at above
         if self._credentials is not None and _origin(target) == self._origin:
             following.add_unredirected_header("Authorization", self._credentials.header)
         return following

@@ -51,7 +51,7 @@ def _parsed(path: str, content: bytes, names: StaticNames) -> ast.Module | None:
     except SyntaxError as error:
         names.faults.append(f"{path}:{error.lineno or 1}: {error.msg}")
     except (RecursionError, MemoryError, ValueError) as error:
-        names.faults.append(f"{path}: cannot be read as Python: {error or 'it is nested too deep'}")
+        names.faults.append(f"{path}: cannot be read as Python: {str(error) or 'it is nested too deep, or too large'}")
     return None
 
 

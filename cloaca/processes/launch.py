@@ -206,6 +206,10 @@ class Nursery:
         self._packages.add(zygote)
         return zygote
 
+    def fetch(self, arguments: Sequence[str]) -> Child:
+        """Start a process that gets an archive (see ``cloaca.processes.fetch``)."""
+        return self._link.start({"op": "fetch", "arguments": list(arguments)})
+
     async def close(self) -> None:
         """End it and everything below it."""
         for zygote in list(self._packages):

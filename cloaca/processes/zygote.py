@@ -126,7 +126,7 @@ class Zygote:
         match message["op"]:
             case "package" | "worker":
                 self._bear(message, self._descriptors.pop(0))
-            case "run":
+            case "run" | "fetch":
                 self._bear(message, None)
             case "signal":
                 pid = self._requests.get(message["id"])
@@ -246,6 +246,10 @@ def become(message: dict[str, Any], descriptor: int | None, registry: Registry |
         if descriptor is None:
             raise ValueError("a package zygote needs a control socket")
         _become_package(message, socket.socket(fileno=descriptor))
+    if message["op"] == "fetch":
+        from cloaca.processes.fetch import main as fetch  # the nursery of fetches alone has it imported
+
+        _exit(fetch(message["arguments"]))
     if registry is None:
         raise ValueError(f"{message['op']!r} was asked of a zygote without a package")
     if message["op"] == "worker":

@@ -140,13 +140,29 @@ def poller_name(package: str) -> str:
 
 
 def inspection_name(package: str, *identity: str) -> str:
-    """Of the Job that imports an archive; ``identity`` is what makes it another inspection."""
-    return f"{object_name(package, OBJECT_NAME_LIMIT - 17)}-inspect-{digest(package, *identity, length=8)}"
+    """Of the Job that fetches and imports an archive; ``identity`` is what makes it another inspection. An admission
+    policy reads the package's name back from the name of its pod."""
+    return f"{package}-inspect-{digest(package, *identity, length=8)}"
 
 
-def archive_part_name(package: str, archive_digest: str, part: int) -> str:
+def source_name(package: str) -> str:
+    """Of the Deployment that asks the source of a package for news."""
+    return f"{package}-source"
+
+
+def archive_name(package: str, package_uid: str, archive_digest: str) -> str:
+    """What the names of the ConfigMaps begin with in which an archive of a package is; a policy reads it back, too."""
+    return f"{package}-{digest(package_uid, archive_digest, length=12)}"
+
+
+def archive_part_name(package: str, package_uid: str, archive_digest: str, part: int) -> str:
     """Of one of the ConfigMaps from which a package's pods mount an archive."""
-    return f"{object_name(package, OBJECT_NAME_LIMIT - 17)}-{digest(package, archive_digest, length=12)}-{part:03d}"
+    return f"{archive_name(package, package_uid, archive_digest)}-{part:03d}"
+
+
+def archive_manifest_name(package: str, package_uid: str, archive_digest: str) -> str:
+    """Of the ConfigMap with the manifest of an archive, where it is too long for a report."""
+    return f"{archive_name(package, package_uid, archive_digest)}-manifest"
 
 
 def label_value(text: str) -> str:

@@ -1,9 +1,9 @@
 """Where resources and archives live."""
 
-from cloaca.store.base import Change, Store
+from cloaca.store.base import ArchiveStore, Change, Store
 from cloaca.store.runs import RunStore
 
-__all__ = ["Change", "RunStore", "Store", "open_runs", "open_store"]
+__all__ = ["ArchiveStore", "Change", "RunStore", "Store", "open_archives", "open_runs", "open_store"]
 
 
 async def open_store(url: str) -> Store:
@@ -16,6 +16,13 @@ async def open_store(url: str) -> Store:
 
         return await KubernetesStore.open(url)
     from cloaca.store.sql.store import SqlStore  # a program that only names types need not load SQLite
+
+    return await SqlStore.open(url)
+
+
+async def open_archives(url: str) -> ArchiveStore:
+    """The store of a daemon at ``url``, a file or ``postgresql://…``. Raises StoreUnavailable."""
+    from cloaca.store.sql.store import SqlStore
 
     return await SqlStore.open(url)
 

@@ -30,7 +30,7 @@ class Change(Value):
 
 
 class Store(Protocol):
-    """Resources under (kind, namespace, name), and archive bytes under their digest.
+    """Resources under (kind, namespace, name).
 
     Writes are atomic and durable when the call returns. Objects that come out are frozen; what goes in is not kept.
     Every method may raise StoreUnavailable, and Invalid where an object breaks its schema: one that is written, or one
@@ -96,6 +96,14 @@ class Store(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of everything; a call that is under way ends first. Idempotent."""
+        ...
+
+
+class ArchiveStore(Store, Protocol):
+    """A store that keeps archives, too: one of a laptop. On a cluster they are in ConfigMaps of their package."""
+
     async def put_archive(self, data: bytes) -> str:
         """Keep ``data``; returns its digest, ``sha256:…``. Idempotent."""
         ...
@@ -110,8 +118,4 @@ class Store(Protocol):
 
     async def delete_archive(self, digest: str) -> bool:
         """Drop the bytes. False: there were none."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of everything; a call that is under way ends first. Idempotent."""
         ...

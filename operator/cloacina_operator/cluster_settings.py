@@ -29,7 +29,7 @@ class ClusterSettings:
     namespaces: tuple[str, ...] = ()
     """``CLOACINA_NAMESPACES``: those whose packages are looked after, with commas; empty: all of the cluster."""
     own_namespace: str = "default"
-    """``CLOACINA_POD_NAMESPACE``: where the Lease and the archives are."""
+    """``CLOACINA_POD_NAMESPACE``: where the Lease is."""
     identity: str = ""
     """``CLOACINA_POD``: who we are in the Lease; unset: the host name."""
     lease: str = "cloacina-operator"
@@ -102,6 +102,7 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         image_pull_policy=text("IMAGE_PULL_POLICY", "IfNotPresent"),
         image_pull_secrets=tuple(name for name in text("IMAGE_PULL_SECRETS", "").split(",") if name),
         poller_service_account=text("POLLER_SERVICE_ACCOUNT", "cloacina-poller"),
+        inspection_service_account=text("INSPECTION_SERVICE_ACCOUNT", "cloacina-inspection"),
         run_service_account=text("RUN_SERVICE_ACCOUNT", "cloacina-run"),
         store=text("POD_STORE", "") or None,
         import_timeout=count("IMPORT_TIMEOUT", 60),
@@ -126,7 +127,7 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
         identity=text("POD", socket.gethostname()),
         lease=text("LEASE", "cloacina-operator"),
         lease_times=times,
-        store=text("STORE", f"kubernetes:?cached=true&archives={own}&namespace={','.join(namespaces)}"),
+        store=text("STORE", f"kubernetes:?cached=true&namespace={','.join(namespaces)}"),
         runs=RunLimits(
             total=total,
             per_namespace=count("MAX_RUNS_PER_NAMESPACE", max(1, total // 2)),

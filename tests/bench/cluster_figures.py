@@ -50,7 +50,9 @@ from cloaca.resources.run import RunSpec
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import Store, open_store
 from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.archives import digest_of, package_parts
 from cloaca.store.kubernetes.config import find_server, parse_url
+from cloaca.store.kubernetes.store import KubernetesStore
 
 FIRES = 12
 AT_ONCE = 1_000
@@ -284,7 +286,7 @@ def on_a_control_plane(folder: Path) -> dict[str, float]:
 async def _at_once(plane: ControlPlane) -> dict[str, float]:
     operator = Operator(plane, "at-once")
     api = Api(find_server(parse_url(f"kubernetes://{plane.kubeconfig}"), {}))
-    store = await open_store(f"kubernetes://{plane.kubeconfig}?namespace=at-once&archives=at-once")
+    store = await open_store(f"kubernetes://{plane.kubeconfig}?namespace=at-once")
     try:
         package = await _package(store, "demo", "at-once", archive(WORKFLOW), ())
         owner = await _run(store, "owner", package, finished=True)
@@ -326,7 +328,7 @@ async def _at_once(plane: ControlPlane) -> dict[str, float]:
 
 async def _many(plane: ControlPlane) -> dict[str, float]:
     operator = Operator(plane, "many")
-    store = await open_store(f"kubernetes://{plane.kubeconfig}?namespace=many&archives=many")
+    store = await open_store(f"kubernetes://{plane.kubeconfig}?namespace=many")
     names = tuple(f"t{number}" for number in range(TRIGGERS_EACH))
     data = archive(WORKFLOW, triggers=[declared(name) for name in names])
     (plane.folder / "demo.cloacina").write_bytes(data)
@@ -363,11 +365,14 @@ def _memory(pid: int) -> dict[str, float]:
 
 async def _package(store: Store, name: str, namespace: str, data: bytes, triggers: tuple[str, ...]) -> CloacinaPackage:
     """One whose archive was accepted before."""
-    digest = await store.put_archive(data)
+    digest = digest_of(data)
     source = PackageSource(config_map=ConfigMapSource(name="shipped"))
     made = await store.create(
         CloacinaPackage(metadata=ObjectMeta(name=name, namespace=namespace), spec=PackageSpec(source=source))
     )
+    assert isinstance(store, KubernetesStore)
+    for part in package_parts(name, made.metadata.uid, namespace, data):
+        await store.api.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=part)
     return await store.write_status(
         made.with_status(
             active=ActivePackage(digest=digest, version="1.0.0", since=datetime.now(timezone.utc)),

@@ -32,11 +32,10 @@ async def cluster(control_plane: ControlPlane, tmp_path: Path, helm: Path) -> As
     """A namespace with a release of the chart, and no operator yet. No request may be refused by the time it ends."""
     name = f"test-{os.urandom(4).hex()}"
     control_plane.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
-    release = Release.render(helm, control_plane, name, f"sourceSecrets[0].namespace={name}",
-                             "sourceSecrets[0].names={registry}")  # fmt: skip
+    release = Release.render(helm, control_plane, name)
     release.install()
     api = Api(find_server(parse_url(f"kubernetes://{control_plane.kubeconfig}"), {}))
-    store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}&archives={name}")
+    store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}")
     made = Cluster(control_plane, name, api, store, tmp_path, release)
     playing = asyncio.ensure_future(made.kubelet.play())
     yield made
@@ -51,6 +50,9 @@ async def cluster(control_plane: ControlPlane, tmp_path: Path, helm: Path) -> As
     if not control_plane.processes:
         return  # somebody else's cluster keeps no record for us
     assert control_plane.asked(release.user)
-    accounts = (release.user, *(f"system:serviceaccount:{name}:cloacina-{pod}" for pod in ("poller", "run")))
+    accounts = (
+        release.user,
+        *(f"system:serviceaccount:{name}:cloacina-{pod}" for pod in ("poller", "run", "inspection")),
+    )
     refused = [request for user in accounts for request in control_plane.asked(user) if request.code == 403]
     assert not refused, "the roles of the chart do not allow what is asked for"

@@ -34,6 +34,7 @@ from cloaca.resources.run import RunSpec
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import Store
 from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.archives import digest_of, package_parts
 
 PATIENCE = 110.0  # seconds, where pods are processes on a busy machine
 
@@ -110,11 +111,13 @@ class Cluster:
     async def package(self, code: str = WORKFLOW, triggers: tuple[str, ...] = ()) -> CloacinaPackage:
         """A package whose archive was accepted before."""
         data = archive(code, triggers=[declared(name) for name in triggers])
-        digest = await self.store.put_archive(data)
+        digest = digest_of(data)
         source = PackageSource(url="https://127.0.0.1:1/demo.cloacina")
         made = await self.store.create(
             CloacinaPackage(metadata=ObjectMeta(name="demo", namespace=self.namespace), spec=PackageSpec(source=source))
         )
+        for part in package_parts("demo", made.metadata.uid, self.namespace, data):
+            await self.api.request("POST", f"/api/v1/namespaces/{self.namespace}/configmaps", body=part)
         entries = tuple(TriggerEntry(name=name, workflow="demo", poll_interval="200ms") for name in triggers)
         return await self.store.write_status(
             made.with_status(

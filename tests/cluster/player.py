@@ -13,6 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cloacina_operator.core.inspections import (
+    FETCH_CONTAINER,
+    SECRET_PATH,
+    SECRET_VOLUME,
+    SOURCE_PATH,
+    SOURCE_VOLUME,
+)
 from cloacina_operator.core.manifests import ARCHIVE_PATH, ARCHIVE_VOLUME
 from cluster.control_plane import ControlPlane
 
@@ -31,6 +38,7 @@ class Player:
         self._api = api
         self._namespace = namespace
         self._folder = folder
+        self._fetched: dict[str, list[Object]] = {}  # uid of an inspection's pod -> statuses of its first container
 
     async def pods(self, component: str) -> list[Object]:
         """The pods of a component that are there."""
@@ -57,6 +65,8 @@ class Player:
             "containerStatuses": [] if container is None else [{**state, **container}],
             **status,
         }
+        if pod["metadata"]["uid"] in self._fetched:
+            reported["initContainerStatuses"] = self._fetched[pod["metadata"]["uid"]]
         with suppress(NotFound):
             path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/status"
             fresh = await self._api.request("GET", path.removesuffix("/status"))
@@ -87,9 +97,11 @@ class Player:
         archive, words = home / "archive", home / "termination-log"
         archive.mkdir(parents=True)
         for volume in pod["spec"]["volumes"]:
-            if volume["name"] == ARCHIVE_VOLUME:
+            if volume["name"] == ARCHIVE_VOLUME and "projected" in volume:
                 for source in volume["projected"]["sources"]:
                     await self._mount(source["configMap"], archive)
+        if (code := await self._fetch(pod, home, archive)) != 0:
+            return code
         container = next(c for c in pod["spec"]["containers"] if c["name"] == MAIN_CONTAINER)
         arguments = [str(archive) if word == ARCHIVE_PATH else word for word in container["args"]]
         await self.runs(pod)
@@ -120,6 +132,49 @@ class Player:
         await self.ends(pod, code, message=words.read_text() if words.exists() else "")
         return code
 
+    async def _fetch(self, pod: Object, home: Path, archive: Path) -> int:
+        """Run the container of an inspection that fetches, and report how it ended."""
+        fetch = next((one for one in pod["spec"].get("initContainers", ()) if one["name"] == FETCH_CONTAINER), None)
+        if fetch is None:
+            return 0
+        folders = {ARCHIVE_PATH: archive, SOURCE_PATH: home / "source", SECRET_PATH: home / "secret"}
+        for volume in pod["spec"]["volumes"]:
+            if volume["name"] == SOURCE_VOLUME:
+                folders[SOURCE_PATH].mkdir()
+                for source in volume["projected"]["sources"]:
+                    with suppress(NotFound):
+                        await self._mount(source["configMap"], folders[SOURCE_PATH])
+            if volume["name"] == SECRET_VOLUME:
+                await self._mount_secret(volume["secret"]["secretName"], folders[SECRET_PATH])
+        name, words = pod["metadata"]["name"], home / "fetch-log"
+        token = await asyncio.to_thread(self._plane.token, pod["spec"]["serviceAccountName"], self._namespace, name)
+        kubeconfig = await asyncio.to_thread(self._plane.kubeconfig_of_token, token, f"{name}-fetch", self._namespace)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            *(str(folders.get(word, word)) for word in fetch["args"]),
+            env={**os.environ, "KUBECONFIG": str(kubeconfig), "CLOACA_LAST_WORDS": str(words)},
+        )
+        code = await process.wait()
+        ended = {
+            "exitCode": code,
+            "reason": "Completed" if code == 0 else "Error",
+            "message": words.read_text() if words.exists() else "",
+            "startedAt": "2026-03-28T09:00:00Z",
+            "finishedAt": "2026-03-28T09:00:01Z",
+        }
+        state = {"image": "i", "imageID": "", "ready": code == 0, "restartCount": 0, "state": {"terminated": ended}}
+        self._fetched[pod["metadata"]["uid"]] = [{"name": FETCH_CONTAINER, **state}]
+        await self.report(pod, "Pending" if code == 0 else "Failed")
+        return code
+
+    async def _mount_secret(self, name: str, folder: Path) -> None:
+        folder.mkdir()
+        with suppress(NotFound):
+            secret = await self._api.request("GET", f"/api/v1/namespaces/{self._namespace}/secrets/{name}")
+            for key, value in (secret.get("data") or {}).items():
+                (folder / key).write_bytes(base64.b64decode(value))
+
     async def play(self) -> None:
         """Execute every pod that comes, until cancelled; end those whose pods go."""
         playing: dict[str, asyncio.Task[int]] = {}
@@ -144,7 +199,7 @@ class Player:
 
     async def _identity(self, pod: Object, home: Path) -> Path:
         """A kubeconfig with the token that the pod would have mounted; where it has none, a path that is not there."""
-        if pod["spec"].get("automountServiceAccountToken") is False:
+        if pod["spec"].get("automountServiceAccountToken") is False:  # of an inspection: only its fetch has one
             return home / "no-identity"
         name, account = pod["metadata"]["name"], pod["spec"]["serviceAccountName"]
         token = await asyncio.to_thread(self._plane.token, account, self._namespace, name)
@@ -152,6 +207,8 @@ class Player:
 
     async def _mount(self, source: Object, folder: Path) -> None:
         path = f"/api/v1/namespaces/{self._namespace}/configmaps/{source['name']}"
-        data = (await self._api.request("GET", path))["binaryData"]
+        data = (await self._api.request("GET", path)).get("binaryData") or {}
         for item in source["items"]:
+            if source.get("optional") and item["key"] not in data:
+                continue
             (folder / item["path"]).write_bytes(base64.b64decode(data[item["key"]]))

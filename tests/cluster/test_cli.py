@@ -21,7 +21,7 @@ from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, ObjectMeta, Run
 from cloaca.resources.package import ActivePackage, PackageSource, PackageSpec, TriggerEntry, WorkflowEntry
 from cloaca.resources.trigger import EffectiveSettings, PackageReference, TriggerSpec
 from cloaca.store import Store, open_store
-from cloaca.store.kubernetes.archives import digest_of
+from cloaca.store.kubernetes.archives import digest_of, package_parts
 
 T = TypeVar("T")
 
@@ -157,11 +157,9 @@ def test_objects_are_applied_and_all_faults_are_told_before(person: Person, tmp_
 def test_a_trigger_is_polled_with_the_archive_that_its_pods_mount(deployed: Person) -> None:
     person = deployed
     assert "is not in the store: deploy the package again" in person("poll", "demo-inbox", code=1)
-    from cloacina_operator.core.manifests import archive_parts
-
     package = person.store(lambda store: store.get(CloacinaPackage, "demo", person.namespace))
     assert package is not None
-    for part in archive_parts(package, digest_of(DATA), DATA):
+    for part in package_parts("demo", package.metadata.uid, person.namespace, DATA):
         person.plane.kubectl("create", "-f", "-", document=part)
 
     said = json.loads(person("poll", "demo-inbox", "-o", "json"))

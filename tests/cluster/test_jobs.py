@@ -18,10 +18,11 @@ from cluster.control_plane import ControlPlane
 from cluster.player import Player
 
 from cloaca.errors import ImportCrashed, LoadError
+from cloaca.packages.acceptance import Accepted
 from cloaca.packages.archive import Limits
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
-from cloaca.store import open_store
 from cloaca.store.kubernetes.api import Api
+from cloaca.store.kubernetes.archives import digest_of, package_parts, pieces
 from cloaca.store.kubernetes.config import find_server, parse_url
 
 PATIENCE = 30.0
@@ -36,8 +37,8 @@ GROUP = "/apis/cloacina.io/v1alpha1"
 class World:
     """One namespace, an executor that looks at it, and a kubelet that is played."""
 
-    def __init__(self, plane: ControlPlane, namespace: str, api: Api, jobs: Jobs, store: Any, folder: Path) -> None:
-        self.plane, self.namespace, self.api, self.jobs, self.store = plane, namespace, api, jobs, store
+    def __init__(self, plane: ControlPlane, namespace: str, api: Api, jobs: Jobs, folder: Path) -> None:
+        self.plane, self.namespace, self.api, self.jobs = plane, namespace, api, jobs
         self.kubelet = Player(api, namespace, folder, plane)
         self.heard: list[Ref] = []
         self._news = asyncio.Event()
@@ -57,6 +58,26 @@ class World:
     async def package(self, name: str = "demo", **spec: Any) -> CloacinaPackage:
         body = {"source": {"url": "https://packages.example.com/demo.cloacina"}, **spec}
         return CloacinaPackage.model_validate(await self._made("cloacinapackages", CloacinaPackage.KIND, name, body))
+
+    async def sourced(self, data: bytes, **spec: Any) -> CloacinaPackage:
+        """A package whose source is a ConfigMap with ``data``."""
+        (part,) = pieces(data, digest_of(data), "package.cloacina")
+        part["metadata"]["name"] = "source"
+        await self.api.request("POST", f"/api/v1/namespaces/{self.namespace}/configmaps", body=part)
+        return await self.package(source={"configMap": {"name": "source"}}, **spec)
+
+    async def place(self, package: CloacinaPackage, data: bytes) -> str:
+        """What an inspection of ``package`` would have published; returns the digest."""
+        for part in package_parts(package.name, package.metadata.uid, self.namespace, data):
+            await self.api.request("POST", f"/api/v1/namespaces/{self.namespace}/configmaps", body=part)
+        return digest_of(data)
+
+    async def inspected(self, package: CloacinaPackage) -> Accepted:
+        """What an inspection says of it."""
+        report = await self.jobs.fetch(package, (), None)
+        assert report.refusal is None, report
+        assert report.digest is not None
+        return await self.jobs.import_package(package, report.digest)
 
     async def run(self, name: str = "demo-1", **spec: Any) -> WorkflowRun:
         body = {"workflow": "demo", "packageRef": {"name": "demo"}, **spec}
@@ -83,42 +104,48 @@ class World:
 async def world(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[World]:
     name = f"test-{os.urandom(4).hex()}"
     control_plane.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
-    for account in ("cloacina-poller", "cloacina-run"):
+    for account in ("cloacina-poller", "cloacina-run", "cloacina-inspection"):
         control_plane.kubectl("create", "serviceaccount", account, "-n", name)
+    control_plane.kubectl("create", "role", "publish", "--verb=create", "--resource=configmaps", "-n", name)
+    control_plane.kubectl(
+        "create", "rolebinding", "publish", "--role=publish", f"--serviceaccount={name}:cloacina-inspection", "-n", name
+    )
     api = Api(find_server(parse_url(f"kubernetes://{control_plane.kubeconfig}"), {}))
-    store = await open_store(":memory:")
     jobs = Jobs(
         api=api,
-        store=store,
         settings=PodSettings(image="cloacina:test"),
         limits=Limits(),
         namespaces=(name,),
         changed=lambda ref: made.changed(ref),
         now=lambda: datetime.now(timezone.utc),
     )
-    made = World(control_plane, name, api, jobs, store, tmp_path)
+    made = World(control_plane, name, api, jobs, tmp_path)
     following = asyncio.ensure_future(jobs.run())
     await jobs.listed()
     yield made
     following.cancel()
     await asyncio.wait({following})
     await api.close()
-    await store.close()
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
 
 
 async def test_an_archive_is_imported_by_a_pod_without_a_token(world: World) -> None:
-    package = await world.package()
-    digest = await world.store.put_archive(archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
-    importing = asyncio.ensure_future(world.jobs.import_package(package, digest))
+    package = await world.sourced(archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")]))
+    importing = asyncio.ensure_future(world.inspected(package))
 
     pod = await world.kubelet.pod("inspection")
     assert await world.kubelet.execute(pod) == 0
 
-    inventory = await asyncio.wait_for(importing, PATIENCE)
-    assert inventory.task_ids_by_workflow() == {"demo": ("only",)}
+    found = await asyncio.wait_for(importing, PATIENCE)
+    assert {workflow.name: workflow.tasks for workflow in found.workflows} == {"demo": ("only",)}
+    assert [trigger.name for trigger in found.triggers] == ["inbox"]
     assert pod["spec"]["automountServiceAccountToken"] is False
-    assert not any("serviceAccountToken" in str(volume) for volume in pod["spec"]["volumes"])
+    tokens = {volume["name"] for volume in pod["spec"]["volumes"] if "serviceAccountToken" in str(volume)}
+    (main,) = pod["spec"]["containers"]
+    assert not tokens & {mount["name"] for mount in main["volumeMounts"]}
+    (part,) = [name for name in await world.there_is("/api/v1/namespaces/{ns}/configmaps") if name.startswith("demo-")]
+    assert part.endswith("-000")
+    assert await world.jobs.has_archive(package, digest_of(archive(WORKFLOW + TRIGGER, triggers=[declared("inbox")])))
 
 
 @pytest.mark.parametrize(
@@ -129,9 +156,8 @@ async def test_an_archive_is_imported_by_a_pod_without_a_token(world: World) -> 
     ],
 )
 async def test_an_import_that_fails_is_told(world: World, code: str, error: type[LoadError], words: str) -> None:
-    package = await world.package()
-    digest = await world.store.put_archive(archive(code))
-    importing = asyncio.ensure_future(world.jobs.import_package(package, digest))
+    package = await world.sourced(archive(f"{WORKFLOW}\n{code}"))
+    importing = asyncio.ensure_future(world.inspected(package))
 
     await world.kubelet.execute(await world.kubelet.pod("inspection"))
 
@@ -140,9 +166,8 @@ async def test_an_import_that_fails_is_told(world: World, code: str, error: type
 
 
 async def test_an_inspection_that_cannot_start_says_why(world: World) -> None:
-    package = await world.package()
-    digest = await world.store.put_archive(archive(WORKFLOW))
-    importing = asyncio.ensure_future(world.jobs.import_package(package, digest))
+    package = await world.sourced(archive(WORKFLOW))
+    importing = asyncio.ensure_future(world.inspected(package))
 
     pod = await world.kubelet.pod("inspection")
     await world.kubelet.waits(pod, "ImagePullBackOff", "not found")
@@ -154,29 +179,28 @@ async def test_an_inspection_that_cannot_start_says_why(world: World) -> None:
 
 
 async def test_an_inspection_for_an_older_spec_gives_way(world: World) -> None:
-    package = await world.package()
-    digest = await world.store.put_archive(archive(WORKFLOW))
-    old = asyncio.ensure_future(world.jobs.import_package(package, digest))
+    package = await world.sourced(archive(WORKFLOW))
+    old = asyncio.ensure_future(world.inspected(package))
     stuck = await world.kubelet.pod("inspection")
     await world.kubelet.waits(stuck, "ImagePullBackOff", "not found")
     old.cancel()
     newer = package.model_copy(update={"metadata": package.metadata.model_copy(update={"generation": 2})})
-    new = asyncio.ensure_future(world.jobs.import_package(newer, digest))
+    new = asyncio.ensure_future(world.inspected(newer))
 
     async with asyncio.timeout(PATIENCE):
         while not (pods := [pod for pod in await world.kubelet.pods("inspection") if uid_of(pod) != uid_of(stuck)]):
             await asyncio.sleep(0.05)
     await world.kubelet.execute(pods[0])
 
-    assert (await asyncio.wait_for(new, PATIENCE)).task_ids_by_workflow() == {"demo": ("only",)}
+    assert [workflow.name for workflow in (await asyncio.wait_for(new, PATIENCE)).workflows] == ["demo"]
     left = {owner_uid(pod) for pod in await world.kubelet.pods("inspection")} - {owner_uid(pods[0])}
     assert not left & {uid_of(job) for job in world.jobs._seen.jobs}
 
 
 async def test_a_poller_is_there_once_and_moves_with_its_archive(world: World) -> None:
     package = await world.package()
-    one = await world.store.put_archive(archive(WORKFLOW + TRIGGER))
-    two = await world.store.put_archive(archive(WORKFLOW + TRIGGER, version="2.0.0"))
+    one = await world.place(package, archive(WORKFLOW + TRIGGER))
+    two = await world.place(package, archive(WORKFLOW + TRIGGER, version="2.0.0"))
 
     await world.jobs.ensure_poller(package, one)
     assert (await world.until(lambda: world.jobs.poller(package.ref))).starting
@@ -193,14 +217,17 @@ async def test_a_poller_is_there_once_and_moves_with_its_archive(world: World) -
     state = await world.until(lambda: world.jobs.poller(package.ref))
     assert (state.digest, state.starting) == (two, True)
     parts = await world.there_is("/api/v1/namespaces/{ns}/configmaps")
-    assert len([part for part in parts if part.startswith("demo-")]) == 1, "the parts of the old archive are gone"
+    assert len([part for part in parts if part.startswith("demo-")]) == 2
+    await world.jobs.keep_archives(package, {two})
+    left = await world.there_is("/api/v1/namespaces/{ns}/configmaps")
+    assert len([part for part in left if part.startswith("demo-")]) == 1, "the parts of the old archive are gone"
     await world.jobs.stop_poller(package.ref)
     await world.until(lambda: world.jobs.poller(package.ref) is None)
 
 
 async def test_a_run_has_one_job_and_its_attempts_replace_each_other(world: World) -> None:
     package, run = await world.package(), await world.run()
-    digest = await world.store.put_archive(archive(WORKFLOW))
+    digest = await world.place(package, archive(WORKFLOW))
 
     await asyncio.gather(*(world.jobs.start_run(run, package, digest, 1) for _ in range(3)))
     pod = await world.kubelet.pod("run")
@@ -222,7 +249,7 @@ async def test_a_run_has_one_job_and_its_attempts_replace_each_other(world: Worl
 
 async def test_a_run_is_stopped_with_its_job_and_alive_until_its_pod_has_ended(world: World) -> None:
     package, run = await world.package(), await world.run()
-    await world.jobs.start_run(run, package, await world.store.put_archive(archive(WORKFLOW)), 1)
+    await world.jobs.start_run(run, package, await world.place(package, archive(WORKFLOW)), 1)
     await world.kubelet.runs(await world.kubelet.pod("run"))
     await world.until(lambda: len(list(world.jobs._seen._pods)) == 1)
 
@@ -241,7 +268,7 @@ async def test_a_quota_that_refuses_the_pod_is_told(world: World) -> None:
     world.plane.apply({**QUOTA, "metadata": {"name": "none", "namespace": world.namespace}})
     package, run = await world.package(), await world.run()
 
-    await world.jobs.start_run(run, package, await world.store.put_archive(archive(WORKFLOW)), 1)
+    await world.jobs.start_run(run, package, await world.place(package, archive(WORKFLOW)), 1)
 
     seen = await world.until(lambda: (e := world.jobs.execution(run.ref)) and e.reason and e)
     assert seen.reason == "QuotaExceeded", seen
@@ -251,7 +278,7 @@ async def test_a_quota_that_refuses_the_pod_is_told(world: World) -> None:
 async def test_a_pod_that_the_namespace_forbids_is_told(world: World) -> None:
     package, run = await world.package(podTemplate=ROOT), await world.run()
 
-    await world.jobs.start_run(run, package, await world.store.put_archive(archive(WORKFLOW)), 1)
+    await world.jobs.start_run(run, package, await world.place(package, archive(WORKFLOW)), 1)
 
     seen = await world.until(lambda: (e := world.jobs.execution(run.ref)) and e.reason and e)
     assert seen.reason == "PodForbidden"
@@ -262,7 +289,7 @@ async def test_a_template_that_is_no_pod_is_told(world: World) -> None:
     package = await world.package(podTemplate={"spec": {"nodeSelecter": {"disk": "ssd"}}})
     run = await world.run()
 
-    await world.jobs.start_run(run, package, await world.store.put_archive(archive(WORKFLOW)), 1)
+    await world.jobs.start_run(run, package, await world.place(package, archive(WORKFLOW)), 1)
 
     seen = world.jobs.execution(run.ref)
     assert seen is not None
@@ -276,7 +303,7 @@ async def test_a_job_of_somebody_else_is_left_alone(world: World) -> None:
     world.plane.apply({**job, "metadata": {"name": "demo-1", "namespace": world.namespace}})
     package, run = await world.package(), await world.run()
 
-    await world.jobs.start_run(run, package, await world.store.put_archive(archive(WORKFLOW)), 1)
+    await world.jobs.start_run(run, package, await world.place(package, archive(WORKFLOW)), 1)
 
     assert world.jobs.execution(run.ref).reason == "NameTaken"
 
@@ -284,7 +311,7 @@ async def test_a_job_of_somebody_else_is_left_alone(world: World) -> None:
 async def test_a_name_too_long_for_a_cluster_is_told(world: World) -> None:
     package = await world.package(name="p" * 40)
 
-    await world.jobs.ensure_poller(package, await world.store.put_archive(archive(WORKFLOW)))
+    await world.jobs.ensure_poller(package, await world.place(package, archive(WORKFLOW)))
 
     state = world.jobs.poller(package.ref)
     assert state is not None
@@ -293,7 +320,7 @@ async def test_a_name_too_long_for_a_cluster_is_told(world: World) -> None:
 
 async def test_with_the_package_everything_of_it_goes_without_us(world: World) -> None:
     package, run = await world.package(), await world.run()
-    digest = await world.store.put_archive(archive(WORKFLOW + TRIGGER))
+    digest = await world.place(package, archive(WORKFLOW + TRIGGER))
     await world.jobs.ensure_poller(package, digest)
     await world.jobs.start_run(run, package, digest, 1)
     await world.kubelet.runs(await world.kubelet.pod("poller"))

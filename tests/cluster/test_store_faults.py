@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from cloaca.resources.ref import Ref
 from cloaca.resources.trigger import PackageReference
 from cloaca.store import open_store
 from cloaca.store.kubernetes import api as client
-from cloaca.store.kubernetes.archives import part_name
 from cloaca.store.kubernetes.feed import Key, Reflector
 from cloaca.store.kubernetes.store import KubernetesStore
 
@@ -182,7 +180,6 @@ async def test_what_we_may_not_do_is_said_so(control_plane: ControlPlane, namesp
         store.get(Trigger, "any", namespace),
         store.create(run("any", namespace)),
         store.delete(Ref(WorkflowRun.KIND, namespace, "any")),
-        store.put_archive(b"any"),
     ):
         with pytest.raises(Forbidden, match=f'User "nobody-{namespace}" cannot'):
             await attempt
@@ -272,31 +269,3 @@ async def test_what_is_written_during_a_restart_is_there_once(
 
     found = {one.name: one.metadata.uid for one in await store.list(WorkflowRun, namespace)}
     assert found == uids
-
-
-# --- archives
-
-
-LARGE = random.Random(1).randbytes(2_000_000)
-
-
-async def test_an_archive_in_parts_is_whole_or_not_there(store: KubernetesStore, namespace: str) -> None:
-    digest = await store.put_archive(LARGE)
-    assert await store.get_archive(digest) == LARGE
-    path = f"/api/v1/namespaces/{namespace}/configmaps"
-    middle = await store.api.request("GET", f"{path}/{part_name(digest, 1)}")
-
-    await store.api.request("DELETE", f"{path}/{part_name(digest, 1)}")
-    assert await store.get_archive(digest) is None
-
-    middle["metadata"] = {"name": part_name(digest, 1)}
-    middle["binaryData"]["data"] = middle["binaryData"]["data"].swapcase()
-    await store.api.request("POST", path, body=middle)
-    with pytest.raises(StoreUnavailable, match=f"is damaged: delete the ConfigMaps .*{part_name(digest, 1)}"):
-        await store.get_archive(digest)
-
-    assert await store.put_archive(LARGE) == digest
-    assert await store.get_archive(digest) == LARGE
-    assert await store.delete_archive(digest)
-    left, _ = await store.api.everything(path, {"labelSelector": "cloacina.io/archive-part"})
-    assert left == []

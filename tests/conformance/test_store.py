@@ -420,39 +420,6 @@ async def test_a_follower_that_is_not_listening_yet_loses_nothing(store: Store) 
         await told(changes, Change(ref=made.ref), Change(ref=gone.ref, deleted=True))
 
 
-# --- archives
-
-
-async def test_archives_are_kept_under_their_digest(store: Store) -> None:
-    digest = await store.put_archive(b"some bytes")
-    assert digest == "sha256:0d22cdcc10e6d049dbe1af5123d50873fdfc1a4f58306e58cb6241be9472014d"
-    assert await store.put_archive(b"some bytes") == digest
-    other = await store.put_archive(bytes(range(256)) * 1000)
-    assert await store.get_archive(digest) == b"some bytes"
-    assert await store.get_archive(other) == bytes(range(256)) * 1000
-    assert await store.list_archives() == tuple(sorted((digest, other)))
-    assert await store.delete_archive(digest)
-    assert not await store.delete_archive(digest)
-    assert await store.get_archive(digest) is None
-
-
-async def test_an_archive_may_be_empty_or_unknown(store: Store) -> None:
-    digest = await store.put_archive(b"")
-    assert digest == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    assert await store.get_archive(digest) == b""
-    assert await store.get_archive("sha256:" + "0" * 64) is None
-
-
-@pytest.mark.parametrize(
-    "digest", ["sha256:\0", "\0", "\ud800", "", "..", "sha256:E3", f"sha256:{'0' * 64}\n"], ids=ascii
-)
-async def test_what_is_no_digest_names_no_archive(store: Store, digest: str) -> None:
-    kept = await store.put_archive(b"")
-    assert await store.get_archive(digest) is None
-    assert await store.delete_archive(digest) is False
-    assert await store.list_archives() == (kept,)
-
-
 # --- close
 
 

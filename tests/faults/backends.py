@@ -246,7 +246,7 @@ class Kubernetes:
         self._dead: set[str] = set()  # uids of both
 
     async def open(self, component: str) -> Store:
-        options = "namespace=default&archives=default"
+        options = "namespace=default"
         if component in ("operator", "judge"):
             options += "&cached=true"
         store = await _Watching.open(f"kubernetes://{self._kubeconfig}?{options}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cloacina_operator.core.packages import PollerState
 from cloacina_operator.core.runs import Execution
+from cloacina_operator.executors.base import Waiting
 from faults.crew import Crew
 from faults.pipe import End, pipe
 from faults.processes import CURRENT, Process
@@ -18,10 +22,13 @@ from cloaca.engine.execute import Workshop
 from cloaca.engine.slots import Slots
 from cloaca.engine.timers import Timers
 from cloaca.errors import CloacaError
-from cloaca.packages.inventory import Inventory, inventory_of
+from cloaca.packages.acceptance import Accepted, accept
+from cloaca.packages.archive import digest_of, read_archive
+from cloaca.packages.inventory import inventory_of
 from cloaca.polling.messages import LONGEST_LINE
 from cloaca.polling.poller import Poller
 from cloaca.polling.worker import _Worker
+from cloaca.processes.fetch_report import FetchReport
 from cloaca.processes.run import INTERRUPTED, LOST, TASKS_AT_ONCE, Attendance
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.store import RunStore
@@ -53,6 +60,12 @@ class _Running:
     execution: Execution
 
 
+def _archive_of(package: CloacinaPackage) -> bytes:
+    """What its source, a file, holds."""
+    assert package.spec.source.url is not None
+    return Path(url2pathname(urlsplit(package.spec.source.url).path)).read_bytes()
+
+
 class Machine:
     """Processes of one daemon (``owner``: they die with it), or of a cluster, where they outlive the operator."""
 
@@ -65,10 +78,29 @@ class Machine:
 
     # --- packages
 
-    async def import_package(self, package: CloacinaPackage, digest: str) -> Inventory:
-        return inventory_of(self._world.registries[digest])
+    def awaits_news(self, package: CloacinaPackage) -> bool:  # the protocol's
+        return False  # to fork costs less than a process that waits
 
-    async def discard(self, package: CloacinaPackage, digest: str) -> None:
+    async def fetch(
+        self,
+        package: CloacinaPackage,
+        known: Sequence[str],
+        revision: str | None,
+        waiting: Waiting | None = None,  # the protocol's
+    ) -> FetchReport:
+        data = _archive_of(package)
+        digest = digest_of(data)
+        version = self._world.versions[digest]
+        return FetchReport(digest=digest, size=len(data), version=version, unchanged=digest in known)
+
+    async def import_package(self, package: CloacinaPackage, digest: str) -> Accepted:
+        read = read_archive(_archive_of(package))
+        return accept(read.manifest, inventory_of(self._world.registries[digest]), read.files)
+
+    async def has_archive(self, package: CloacinaPackage, digest: str) -> bool:
+        return digest in self._world.registries
+
+    async def keep_archives(self, package: CloacinaPackage, digests: Collection[str]) -> None:
         return None
 
     def inspection(self, package: Ref) -> None:

@@ -48,10 +48,6 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
     "delete": WRITES,
     "follow": (Fault.CRASH_BEFORE, Fault.AWAY),
     "change": (Fault.CRASH_AFTER, Fault.DROPS),
-    "put_archive": WRITES,
-    "get_archive": READS,
-    "list_archives": READS,
-    "delete_archive": WRITES,
 }
 STALL = 4.0  # seconds after which a process that was taken for dead goes on
 
@@ -185,18 +181,6 @@ class FaultyStore:
             if fault is Fault.DROPS:
                 raise StoreUnavailable("injected: the watch was closed, and this change with it")
             yield change
-
-    async def put_archive(self, data: bytes) -> str:
-        return await self._call("put_archive", "archive", lambda store: store.put_archive(data))
-
-    async def get_archive(self, digest: str) -> bytes | None:
-        return await self._call("get_archive", "archive", lambda store: store.get_archive(digest))
-
-    async def list_archives(self) -> tuple[str, ...]:
-        return await self._call("list_archives", "archive", lambda store: store.list_archives())
-
-    async def delete_archive(self, digest: str) -> bool:
-        return await self._call("delete_archive", "archive", lambda store: store.delete_archive(digest))
 
     async def close(self) -> None:
         return None  # it is closed when its process is dead

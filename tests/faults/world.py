@@ -31,7 +31,6 @@ from faults.store import KINDS, Fault, Faults, FaultyStore, Point
 
 import cloaca
 from cloaca.authoring.registry import Registry, collecting
-from cloaca.packages.archive import Limits
 from cloaca.resources import CloacinaPackage, ObjectMeta, Ref, RunPhase, Trigger, TriggerSpec, WorkflowRun
 from cloaca.resources.package import PackageSource, PackageSpec, RunDefaults
 from cloaca.resources.trigger import PackageReference
@@ -282,9 +281,8 @@ class World:
         archives = Archives(
             store=store,
             executor=self.machine,
-            limits=Limits(),
-            files=True,
             changed=self.changed,
+            kept_in=None,
             store_failed=lambda: None,
         )
         index = self._index = Index(store)

@@ -12,7 +12,7 @@ from servers import Certificate, own_certificate
 
 from cloaca.errors import SourceError
 from cloaca.packages.addresses import Address, SourcePolicy
-from cloaca.packages.http import Credentials, download
+from cloaca.packages.http import Answer, Credentials, download
 
 BYTES = bytes(range(256)) * 4000
 SECRET = "hunter2-do-not-print"
@@ -20,6 +20,17 @@ SECRET = "hunter2-do-not-print"
 
 async def archive(request: web.Request) -> web.Response:
     return web.Response(body=BYTES)
+
+
+VERSIONS = {"ETag": ('"one"', "If-None-Match"), "Last-Modified": ("Sat, 28 Mar 2026 09:00:00 GMT", "If-Modified-Since")}
+
+
+async def versioned(request: web.Request) -> web.Response:
+    header = request.query.get("as", "ETag")
+    version, condition = VERSIONS[header]
+    if request.headers.get(condition) == version:
+        return web.Response(status=304)
+    return web.Response(body=b"versioned", headers={header: version})
 
 
 async def private(request: web.Request) -> web.Response:
@@ -79,7 +90,7 @@ async def failing(request: web.Request) -> web.Response:
 
 
 HANDLERS = (
-    archive, private, endless, drip, silent, broken_off, loop, to_file, onward, seen_header, failing,
+    archive, versioned, private, endless, drip, silent, broken_off, loop, to_file, onward, seen_header, failing,
 )  # fmt: skip
 
 
@@ -95,6 +106,7 @@ async def serve() -> AsyncIterator[Serve]:
         app = web.Application()
         for handler in (
             archive,
+            versioned,
             private,
             endless,
             drip,
@@ -124,7 +136,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 async def get(url: str, **options: object) -> bytes:
+    answer = await asked(url, **options)
+    assert answer.data is not None
+    return answer.data
+
+
+async def asked(url: str, **options: object) -> Answer:
     return await asyncio.to_thread(download, url, **{"limit": 2_000_000, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["versioned?as=ETag", "versioned?as=Last-Modified", "onward?to=/versioned"])
+async def test_what_is_still_the_newest_is_not_sent_again(serve: Serve, path: str) -> None:
+    url = f"{await serve()}/{path}"
+    first = await asked(url)
+    assert first.data == b"versioned"
+    assert first.revision is not None
+
+    again = await asked(url, revision=first.revision)
+
+    assert (again.data, again.revision) == (None, first.revision)
+    assert (await asked(url, revision='ETag: "another"')).data == b"versioned"
+
+
+async def test_a_source_that_knows_no_versions_gives_the_bytes_each_time(serve: Serve) -> None:
+    url = f"{await serve()}/archive"
+    assert (await asked(url)).revision is None
+    assert (await asked(url, revision='ETag: "x"')).data == BYTES
 
 
 async def test_what_is_there_comes_whole(serve: Serve) -> None:

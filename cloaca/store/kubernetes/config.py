@@ -23,8 +23,8 @@ POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS = 60.0  # a pod's token is renewed in its file long before it expires
 PLUGIN_SECONDS = 60.0
 
-_FORM = "kubernetes://[/path/of/kubeconfig][?context=…&namespace=…&archives=…&cached=true[&package=…]]"
-_OPTIONS = ("context", "namespace", "archives", "cached", "package")
+_FORM = "kubernetes://[/path/of/kubeconfig][?context=…&namespace=…&cached=true[&package=…]]"
+_OPTIONS = ("context", "namespace", "cached", "package")
 
 
 class KubernetesUrl(Value):
@@ -33,7 +33,6 @@ class KubernetesUrl(Value):
     kubeconfig: Path | None = None  # None: $KUBECONFIG, else a pod's own account, else ~/.kube/config
     context: str | None = None  # None: the kubeconfig's current one
     namespaces: tuple[str, ...] = ()  # the only ones that are looked at; empty: all
-    archives: str | None = None  # the namespace of archives; None: that of the context or the pod
     cached: bool = False  # whether reads come from memory, which a watch feeds
     package: str | None = None  # the only one whose objects are kept in memory and told of; None: those of all
 
@@ -61,7 +60,6 @@ def parse_url(url: str) -> KubernetesUrl:
         kubeconfig=Path(unquote(path)).expanduser() if path else None,
         context=given.get("context") or None,
         namespaces=tuple(name for name in given.get("namespace", "").split(",") if name),
-        archives=given.get("archives") or None,
         cached=given.get("cached") == "true",
         package=given.get("package") or None,
     )

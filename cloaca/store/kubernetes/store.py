@@ -17,8 +17,7 @@ from cloaca.resources.names import PACKAGE_LABEL, label_value
 from cloaca.resources.ref import API_VERSION, DEFAULT_NAMESPACE, Ref
 from cloaca.resources.run import WorkflowRun
 from cloaca.store.base import Change
-from cloaca.store.kubernetes import archives
-from cloaca.store.kubernetes.api import CLOSED, NAMES_ONLY, Api, Object
+from cloaca.store.kubernetes.api import CLOSED, Api, Object
 from cloaca.store.kubernetes.cache import Cache, version_of
 from cloaca.store.kubernetes.config import KubernetesUrl, find_server, parse_url
 from cloaca.store.kubernetes.feed import Follower, Reflector, Saw, key_of
@@ -37,13 +36,11 @@ _STRICT = {"fieldValidation": "Strict"}
 
 
 class KubernetesStore:
-    """Resources and archives on one API server. Belongs to the event loop that opened it; others may call it too."""
+    """Resources on one API server. Belongs to the event loop that opened it; others may call it too."""
 
     def __init__(self, api: Api, wanted: KubernetesUrl) -> None:
         self.api = api
         self.namespaces = wanted.namespaces
-        (only,) = wanted.namespaces if len(wanted.namespaces) == 1 else (None,)
-        self._archives = f"/api/v1/namespaces/{wanted.archives or only or api.server.namespace}/configmaps"
         self._loop = asyncio.get_running_loop()
         self._cache = Cache() if wanted.cached else None
         self._package = wanted.package
@@ -308,61 +305,6 @@ class KubernetesStore:
             self._cache.saw(ref, obj, gone)
         for follower in self._followers:
             follower.tell(ref, gone, version_of(obj))
-
-    # --- archives
-
-    async def put_archive(self, data: bytes) -> str:
-        return await self._here(self._put_archive(data))
-
-    async def _put_archive(self, data: bytes) -> str:
-        for part in reversed(archives.parts(data)):  # the first one last: it says that all are there
-            try:
-                await self.api.request("POST", self._archives, body=part, params=_STRICT)
-            except AlreadyExists:
-                path = f"{self._archives}/{part['metadata']['name']}"
-                if (await self.api.request("GET", path)).get("binaryData") != part["binaryData"]:
-                    await self.api.request("DELETE", path)
-                    await self.api.request("POST", self._archives, body=part, params=_STRICT)
-        return archives.digest_of(data)
-
-    async def get_archive(self, digest: str) -> bytes | None:
-        return await self._here(self._get_archive(digest))
-
-    async def _get_archive(self, digest: str) -> bytes | None:
-        if not may_exist(digest=digest):
-            return None
-        try:
-            found = [await self.api.request("GET", f"{self._archives}/{archives.part_name(digest, 0)}")]
-            names = [archives.part_name(digest, part) for part in range(1, archives.count(found[0]))]
-            found += [await self.api.request("GET", f"{self._archives}/{name}") for name in names]
-        except NotFound:
-            return None
-        return await asyncio.to_thread(archives.joined, digest, found)
-
-    async def list_archives(self) -> tuple[str, ...]:
-        first = {"labelSelector": f"{archives.PART_LABEL}=0"}
-        items, _ = await self._here(self.api.everything(self._archives, first, NAMES_ONLY))
-        named = (item["metadata"].get("annotations", {}).get(archives.DIGEST_ANNOTATION) for item in items)
-        return tuple(sorted(digest for digest in named if digest is not None))
-
-    async def delete_archive(self, digest: str) -> bool:
-        return await self._here(self._delete_archive(digest))
-
-    async def _delete_archive(self, digest: str) -> bool:
-        if not may_exist(digest=digest):
-            return False
-        path = f"{self._archives}/{archives.part_name(digest, 0)}"
-        try:
-            parts = archives.count(await self.api.request("GET", path))
-            await self.api.request("DELETE", path)
-        except NotFound:
-            return False
-        for part in range(1, parts):
-            try:
-                await self.api.request("DELETE", f"{self._archives}/{archives.part_name(digest, part)}")
-            except NotFound:
-                continue
-        return True
 
     # --- life
 

@@ -1,8 +1,7 @@
-"""Build the Kubernetes objects of pollers, runs and inspections. Pure: the same input gives the same object."""
+"""Build the Kubernetes objects of pollers and runs. Pure: the same input gives the same object."""
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -22,10 +21,10 @@ from cloaca.resources.names import (
     PACKAGE_LABEL,
     RUN_LABEL,
     archive_part_name,
-    inspection_name,
     label_value,
     poller_name,
 )
+from cloaca.store.kubernetes.archives import PART_KEY
 from cloacina_operator.core.merge import merged
 from cloacina_operator.core.spans import lasting
 
@@ -35,8 +34,6 @@ ARCHIVE_VOLUME = "cloacina-archive"
 ARCHIVE_PATH = "/cloacina/archive"
 SCRATCH_VOLUME = "cloacina-tmp"
 SCRATCH_PATH = "/tmp"  # noqa: S108  # the one writable folder of a pod that is this package's alone
-PART_BYTES = 900 * 1024
-"""Bytes of an archive in one ConfigMap: a megabyte is what etcd takes, and base64 counts only on the way."""
 BACKSTOP = 60
 """Seconds after which the kubelet ends a run that neither its own process nor the operator ended in time."""
 POLLER_PORT = 7469
@@ -53,6 +50,7 @@ class Component(str, Enum):
     RUN = "run"
     INSPECTION = "inspection"
     ARCHIVE = "archive"
+    SOURCE = "source"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +62,7 @@ class PodSettings:
     image_pull_secrets: tuple[str, ...] = ()
     poller_service_account: str = "cloacina-poller"
     run_service_account: str = "cloacina-run"
+    inspection_service_account: str = "cloacina-inspection"
     store: str | None = None
     """URL of the store, as the processes in the pods open it; None: the cluster that they are in."""
     import_timeout: int = 60
@@ -80,34 +79,9 @@ class PodSettings:
     """Of the main container, where the podTemplate says nothing."""
 
 
-def archive_parts(package: CloacinaPackage, digest: str, data: bytes) -> list[Manifest]:
-    """The immutable ConfigMaps, owned by the package, from which its pods mount the archive."""
-    pieces = [data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES)] or [b""]
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": _metadata(
-                archive_part_name(package.name, digest, number),
-                package,
-                _labels(package.name, Component.ARCHIVE),
-                {DIGEST_ANNOTATION: digest},
-            ),
-            "immutable": True,
-            "binaryData": {"part": base64.b64encode(piece).decode()},
-        }
-        for number, piece in enumerate(pieces)
-    ]
-
-
-def part_count(size: int) -> int:
-    """How many ConfigMaps an archive of ``size`` bytes takes."""
-    return max(1, -(-size // PART_BYTES))
-
-
 def poller_deployment(package: CloacinaPackage, digest: str, parts: int, settings: PodSettings) -> Manifest:
     """The Deployment that polls a package: one pod, and the old one is gone before a new one comes."""
-    labels = _labels(package.name, Component.POLLER)
+    labels = labels_of(package.name, Component.POLLER)
     where = _where(package, digest, settings, cached=True)  # it looks at the same objects again and again
     limits = ["--worker-memory", str(settings.worker_memory), "--jitter", str(settings.jitter)]
     port = _poller_port(package, settings)
@@ -116,14 +90,14 @@ def poller_deployment(package: CloacinaPackage, digest: str, parts: int, setting
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(poller_name(package.name), package, labels, {DIGEST_ANNOTATION: digest}),
+        "metadata": metadata_of(poller_name(package.name), package, labels, {DIGEST_ANNOTATION: digest}),
         "spec": {
             "replicas": 1,
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": 120,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
-            "template": _pod(
+            "template": pod_of(
                 package=package,
                 digest=digest,
                 parts=parts,
@@ -155,14 +129,14 @@ def run_job(
     now: datetime,
 ) -> Manifest:
     """The Job of one attempt of a run. It tries once: the operator counts attempts, and resumes at the frontier."""
-    labels = _labels(package.name, Component.RUN) | {RUN_LABEL: label_value(run.name)}
+    labels = labels_of(package.name, Component.RUN) | {RUN_LABEL: label_value(run.name)}
     annotations = {DIGEST_ANNOTATION: digest, ATTEMPT_ANNOTATION: str(attempt)}
     arguments = [
         "cloaca.processes.attempt",
         *("--run", run.name, "--uid", run.metadata.uid, "--attempt", str(attempt)),
         *_where(package, digest, settings),
     ]
-    pod = _pod(
+    pod = pod_of(
         package=package,
         digest=digest,
         parts=parts,
@@ -179,31 +153,8 @@ def run_job(
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(run.name, run, labels, annotations),
+        "metadata": metadata_of(run.name, run, labels, annotations),
         "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": settings.job_ttl, "template": pod},
-    }
-
-
-def inspection_job(package: CloacinaPackage, digest: str, parts: int, settings: PodSettings) -> Manifest:
-    """The Job that imports an archive with the package's own environment, without any access to the API."""
-    labels = _labels(package.name, Component.INSPECTION)
-    arguments = ["cloaca.processes.inspect", "--timeout", str(settings.import_timeout), *_archive(digest)]
-    pod = _pod(
-        package=package,
-        digest=digest,
-        parts=parts,
-        settings=settings,
-        labels=labels,
-        arguments=arguments,
-        account=None,
-        restart="Never",
-    )
-    identity = (digest, package.metadata.uid, str(package.metadata.generation))
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": _metadata(inspection_name(package.name, *identity), package, labels, {DIGEST_ANNOTATION: digest}),
-        "spec": {"backoffLimit": 0, "ttlSecondsAfterFinished": 300, "template": pod},
     }
 
 
@@ -227,7 +178,7 @@ def _seconds_left(run: WorkflowRun, now: datetime) -> int | None:
     return max(1, int((run.status.started_at + lasting(seconds) - now).total_seconds()))
 
 
-def _labels(package: str, component: Component) -> dict[str, str]:
+def labels_of(package: str, component: Component) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "cloacina",
         MANAGED_BY_LABEL: MANAGED_BY,
@@ -236,7 +187,7 @@ def _labels(package: str, component: Component) -> dict[str, str]:
     }
 
 
-def _metadata(
+def metadata_of(
     name: str, owner: Resource[Any, Any], labels: dict[str, str], annotations: dict[str, str]
 ) -> dict[str, Any]:
     return {
@@ -248,7 +199,7 @@ def _metadata(
     }
 
 
-def _pod(
+def pod_of(
     *,
     package: CloacinaPackage,
     digest: str,
@@ -259,8 +210,12 @@ def _pod(
     account: str | None,
     restart: str,
     port: int | None = None,
+    archive: Manifest | None = None,
 ) -> Manifest:
-    """Ours, the package's podTemplate over it, and what must hold whatever a podTemplate says over that."""
+    """A pod template: ours, the package's podTemplate over it, then what must hold whatever that one says.
+
+    ``archive``: the volume with the archive; None: the ConfigMaps of ``digest``.
+    """
     ours = {
         "metadata": {"labels": labels, "annotations": {DIGEST_ANNOTATION: digest}},
         "spec": {
@@ -312,23 +267,25 @@ def _pod(
                     "terminationMessagePath": "/dev/termination-log",
                 }
             ],
-            "volumes": [
-                {
-                    "name": ARCHIVE_VOLUME,
-                    "projected": {
-                        "defaultMode": 0o444,
-                        "sources": [
-                            {
-                                "configMap": {
-                                    "name": archive_part_name(package.name, digest, number),
-                                    "items": [{"key": "part", "path": f"{number:03d}"}],
-                                }
-                            }
-                            for number in range(parts)
-                        ],
-                    },
-                }
-            ],
+            "volumes": [{"name": ARCHIVE_VOLUME, **(archive or _mounted(package, digest, parts))}],
         },
     }
     return merged(merged(ours, package.spec.pod_template or {}), always)
+
+
+def _mounted(package: CloacinaPackage, digest: str, parts: int) -> Manifest:
+    """The volume of an archive that is in ConfigMaps."""
+    return {
+        "projected": {
+            "defaultMode": 0o444,
+            "sources": [
+                {
+                    "configMap": {
+                        "name": archive_part_name(package.name, package.metadata.uid, digest, number),
+                        "items": [{"key": PART_KEY, "path": f"{number:03d}"}],
+                    }
+                }
+                for number in range(parts)
+            ],
+        }
+    }

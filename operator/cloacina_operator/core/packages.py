@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloaca.resources import CloacinaPackage, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
-from cloaca.resources.conditions import PackageCondition, PackageReason, is_true, set_condition, without_condition
+from cloaca.packages.acceptance import Accepted
+from cloaca.resources import CloacinaPackage, ConditionStatus, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
+from cloaca.resources.conditions import (
+    PackageCondition,
+    PackageReason,
+    find,
+    is_true,
+    set_condition,
+    without_condition,
+)
 from cloaca.resources.names import (
     FOLDER,
     FOLDER_LABEL,
@@ -19,21 +28,20 @@ from cloaca.resources.package import (
     ActivePackage,
     CandidatePackage,
     HistoryEntry,
-    TaskEntry,
     TriggerCreation,
     TriggerEntry,
-    WorkflowEntry,
 )
 from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import PackageReference
 from cloacina_operator.core.namesakes import is_second
-from cloacina_operator.core.plan import Action, CreateTrigger, EnsurePoller, Fetch, Inspect, Plan, StopPoller
+from cloacina_operator.core.plan import Action, AwaitNews, CreateTrigger, EnsurePoller, Fetch, Inspect, Plan, StopPoller
 
 PackagePlan = Plan[PackageStatus]
 
 HISTORY_KEPT = 10
-ACCEPTED_KEPT = 3
-"""Accepted archives that the history keeps, however many were refused since: a run that pins one can still start."""
+ACCEPTED_KEPT = 4
+"""Accepted archives that the history keeps, however many were refused since, and whose bytes are kept: the active one,
+and the three before it. A run that pins one can still start."""
 LONGEST_RETRY = timedelta(minutes=10)
 """Between two tries to get an archive."""
 _IMPORTING = "importing the code to compare names"
@@ -41,7 +49,7 @@ _IMPORTING = "importing the code to compare names"
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """The source gave these bytes, and they are in the store."""
+    """The source gave these bytes, and they are kept for the package."""
 
     digest: str
 
@@ -62,18 +70,6 @@ class Refused:
     reason: str
     message: str
     version: str | None  # None: not even that could be read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """What an archive holds, agreed between manifest and code."""
-
-    version: str
-    workflows: tuple[WorkflowEntry, ...]
-    tasks: tuple[TaskEntry, ...]
-    triggers: tuple[TriggerEntry, ...]
-    name: str | None = None  # of the package, as the manifest has it; None: not known
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +191,7 @@ class _Steps:
         elif isinstance(fetch, FetchFailed):
             self._fetch_failed(fetch)
         else:
-            self._set(PackageCondition.FETCHED, True, PackageReason.FETCHED, f"digest {fetch.digest}")
+            self._set(PackageCondition.FETCHED, True, PackageReason.FETCHED, _fetched(fetch.digest))
             self._verify(fetch.digest)
 
     def _source_unavailable(self, trouble: str) -> None:
@@ -209,15 +205,32 @@ class _Steps:
     def _fetch_failed(self, failed: FetchFailed) -> None:
         if failed.reason == PackageReason.DIGEST_MISMATCH:
             self._set(PackageCondition.VERIFIED, False, failed.reason, failed.message)
+            self._refuse(Refused(reason=failed.reason, message=failed.message, version=None), None, stalled=True)
         else:
-            self._set(PackageCondition.FETCHED, False, failed.reason, failed.message)
-        self._refuse(Refused(reason=failed.reason, message=failed.message, version=None), None, failed.retry_at is None)
+            self._source_away(failed)
         if failed.retry_at is not None:
             left = failed.retry_at - self._observed.now
             if left <= timedelta(0) or left > LONGEST_RETRY:  # the clock was set back: nobody waits as long as that
                 self._actions.append(Fetch())  # its end has us look again; to ask for that now would be a busy loop
             else:
                 self._again(left)
+
+    def _source_away(self, failed: FetchFailed) -> None:
+        """There is nothing new to look at: an archive that is active goes on, and the package stays what it was."""
+        self._set(PackageCondition.FETCHED, False, failed.reason, failed.message)
+        stalled = failed.retry_at is None
+        if self._active is None:
+            self._ready(False, failed.reason, failed.message, stalled)
+            return
+        candidate = self._status.candidate
+        if candidate is not None and candidate.digest is None:
+            self._changes["candidate"] = None
+        self._conditions = without_condition(self._conditions, PackageCondition.RECONCILING)
+        self._conditions = without_condition(self._conditions, PackageCondition.STALLED)
+        if stalled:
+            self._set(PackageCondition.STALLED, True, failed.reason, failed.message)
+        elif not self._reached:
+            self._set(PackageCondition.RECONCILING, True, failed.reason, failed.message)
 
     def _verify(self, digest: str) -> None:
         pinned = self._observed.package.spec.digest
@@ -226,6 +239,7 @@ class _Steps:
         self._repull()
         if self._active is not None and self._active.digest == digest:
             self._settle()
+            self._await_news()
         else:
             self._consider(digest)
 
@@ -242,6 +256,7 @@ class _Steps:
         elif isinstance(verdict, Refused):
             self._set(PackageCondition.AGREED, False, verdict.reason, verdict.message)
             self._refuse(verdict, digest, stalled=True)
+            self._await_news()
         else:
             version = None if verdict is None else verdict.version
             self._candidate(digest, version)
@@ -348,14 +363,16 @@ class _Steps:
 
     def _settled_ready(self) -> None:
         """Ready, where nothing said otherwise."""
-        if self._unavailable:
+        if self._unavailable or self._changes.get("candidate", self._status.candidate) is not None:
             return
-        if self._changes.get("candidate", self._status.candidate) is None and isinstance(self._observed.fetch, Fetched):
+        active = self._changes.get("active", self._active)
+        said = "" if active is None else f"version {active.version} is active"
+        if isinstance(self._observed.fetch, Fetched):
             if self._name_is_taken():
                 return
-            active = self._changes.get("active", self._active)
-            said = "" if active is None else f"version {active.version} is active"
             self._ready(True, PackageReason.READY, said, stalled=False)
+        elif isinstance(self._observed.fetch, FetchFailed) and self._reached:  # Fetched tells that the source is away
+            self._set(PackageCondition.READY, True, PackageReason.READY, said)
 
     def _taken_by(self, function: str) -> TakenName | None:
         """The foreign Trigger object that has the name of the one for ``function``; None: there is none."""
@@ -393,6 +410,12 @@ class _Steps:
         )
 
     # --- pieces
+
+    @property
+    def _reached(self) -> bool:
+        """Whether the spec as it is was once carried out: Ready tells of an older one until then."""
+        ready = find(self._conditions, PackageCondition.READY)
+        return ready is not None and ready.observed_generation == self._observed.package.metadata.generation
 
     @property
     def _active(self) -> ActivePackage | None:
@@ -434,6 +457,10 @@ class _Steps:
         if seconds:
             self._again(timedelta(seconds=seconds))
 
+    def _await_news(self) -> None:
+        if self._observed.package.spec.interval is not None:
+            self._actions.append(AwaitNews())
+
     def _again(self, after: timedelta) -> None:
         after = max(after, timedelta(0))
         self._requeue = after if self._requeue is None else min(self._requeue, after)
@@ -454,3 +481,28 @@ def remembered(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
 def _of_folder(package: CloacinaPackage) -> bool:
     """Whether a folder declares it, which sees all its archives and says by itself whose the object is."""
     return package.metadata.labels.get(FOLDER_LABEL) == FOLDER
+def kept_archives(package: CloacinaPackage, candidate: str | None, pinned: Iterable[str]) -> frozenset[str]:
+    """The digests of a package whose bytes are kept. ``candidate``: what was fetched and is not refused. ``pinned``: by
+    runs that have not ended."""
+    active = package.status.active
+    before = dict.fromkeys(
+        entry.digest for entry in package.status.history if entry.accepted and entry.digest is not None
+    )
+    if active is not None:
+        before.pop(active.digest, None)
+    named = [None if active is None else active.digest, candidate, *list(before)[: ACCEPTED_KEPT - 1], *pinned]
+    return frozenset(digest for digest in named if digest is not None)
+
+
+def already_fetched(package: CloacinaPackage) -> str | None:
+    """The digest that the source gave for the spec as it is, as the status says; None: it is not known, or refused."""
+    status, fetched = package.status, find(package.status.conditions, PackageCondition.FETCHED)
+    if status.active is None or status.candidate is not None or fetched is None:
+        return None
+    current = fetched.observed_generation == package.metadata.generation == status.observed_generation
+    told = fetched.status is ConditionStatus.TRUE and fetched.message == _fetched(status.active.digest)
+    return status.active.digest if current and told else None
+
+
+def _fetched(digest: str) -> str:
+    return f"digest {digest}"

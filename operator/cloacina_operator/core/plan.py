@@ -16,7 +16,12 @@ StatusT = TypeVar("StatusT", bound=Schema)
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """Get the archive from the package's source into the store."""
+    """Get the archive from the package's source, and look at it without running it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AwaitNews:
+    """Have the package's source asked for news at its interval; where that is not possible ahead: fine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,7 @@ class SubmitRun:
 
 Action = (
     Fetch
+    | AwaitNews
     | Inspect
     | CreateTrigger
     | EnsurePoller

@@ -13,6 +13,7 @@ from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.resources.conditions import PodReason
 from cloaca.resources.names import ATTEMPT_ANNOTATION, MAIN_CONTAINER
 from cloaca.resources.ref import moment_of
+from cloacina_operator.core.inspections import FETCH_CONTAINER
 from cloacina_operator.core.packages import Hindrance
 from cloacina_operator.core.runs import Execution
 
@@ -118,6 +119,23 @@ def last_words(pod: Object) -> tuple[bool, str, Hindrance | None]:
     return True, "", _of_ended(pod)
 
 
+def fetch_words(pod: Object) -> tuple[bool, str, Hindrance | None]:
+    """As ``last_words``, of the container of an inspection that fetches."""
+    for container in pod.get("status", {}).get("initContainerStatuses") or ():
+        terminated = container.get("state", {}).get("terminated") or {}
+        if container["name"] == FETCH_CONTAINER and terminated:
+            where = f"container {FETCH_CONTAINER!r} of pod {pod['metadata']['name']!r}"
+            if terminated.get("message"):
+                return True, str(terminated["message"]), None
+            if terminated.get("reason") == "OOMKilled":
+                return True, "", _out_of_memory(where, pod, FETCH_CONTAINER)
+            if not _disrupted(pod.get("status", {})):
+                return True, "", Hindrance(reason=PodReason.PROCESS_DIED, message=f"{where}: {_ended(terminated)}")
+    if _phase(pod) not in ("Succeeded", "Failed"):
+        return False, "", of_pod(pod)
+    return True, "", _of_ended(pod)
+
+
 def _ended_execution(attempt: int, pod: Object, seen_at: datetime) -> Execution:
     terminated = _main_end(pod)
     code = terminated.get("exitCode")
@@ -167,7 +185,8 @@ def _out_of_memory(where: str, pod: Object, container: str) -> Hindrance:
     limit = next(
         (
             entry.get("resources", {}).get("limits", {}).get("memory")
-            for entry in pod.get("spec", {}).get("containers", ())
+            for group in ("containers", "initContainers")
+            for entry in pod.get("spec", {}).get(group) or ()
             if entry.get("name") == container
         ),
         None,

@@ -7,29 +7,37 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Callable, Collection, Coroutine
+import tempfile
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from cloaca.errors import CloacaError, LoadError
 from cloaca.home import Home
+from cloaca.packages.acceptance import Accepted, accept, files_of
 from cloaca.packages.archive import Limits, unpack
 from cloaca.packages.environment import environment_of
-from cloaca.packages.inventory import Inventory
 from cloaca.packages.load import MANIFEST_NAME
+from cloaca.packages.manifest import parse_manifest
 from cloaca.polling.observe import Measures
 from cloaca.polling.poller import Poller
 from cloaca.processes.exits import INTERRUPTED, LOST
-from cloaca.processes.launch import Child, Nursery, PackageZygote
+from cloaca.processes.fetch import limits_as_arguments
+from cloaca.processes.fetch_report import FetchReport, read_fetch_report, refused
+from cloaca.processes.launch import Child, Nursery, PackageZygote, ProcessError
+from cloaca.processes.mounted import joined_parts
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
-from cloaca.store import Store
+from cloaca.store import ArchiveStore
 from cloaca.store.of_home import drivers_of
 from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
+from cloacina_operator.executors.base import ArchiveMissing, Waiting
 
 log = logging.getLogger("cloacina.children")
 
+FETCH = "cloaca.processes.fetch"
+FETCH_TIMEOUT = 120.0  # seconds for all of it; its source has half of them
 STOP_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 POLLER_BACKOFF = (1.0, 5.0, 30.0, 60.0)  # seconds before a poller that ended is started again, by failures in a row
 POLLED_WELL = 60.0  # seconds after which the end of a poller is the first of a row
@@ -66,7 +74,7 @@ class Children:
     def __init__(
         self,
         *,
-        store: Store,
+        store: ArchiveStore,
         store_url: str,
         home: Home,
         limits: Limits,
@@ -86,6 +94,7 @@ class Children:
         self._measures = measures
         self._changed = changed
         self._nursery: Nursery | None = None
+        self._fetchers: Nursery | None = None  # forks fetches: imports what no process of a package should have
         self._nursing = asyncio.Lock()
         self._zygotes: dict[ZygoteKey, asyncio.Task[PackageZygote]] = {}
         self._unpacking: dict[str, asyncio.Lock] = {}  # by digest
@@ -100,17 +109,80 @@ class Children:
         async with self._nursing:
             if self._nursery is None or not self._nursery.alive:
                 self._nursery = await Nursery.start(drivers_of(self._store_url))
+            if self._fetchers is None or not self._fetchers.alive:
+                self._fetchers = await Nursery.start((FETCH,))
 
     # --- packages
 
-    async def import_package(self, package: CloacinaPackage, digest: str) -> Inventory:
+    def awaits_news(self, package: CloacinaPackage) -> bool:  # noqa: ARG002  # the protocol's
+        return False  # to fork costs less than a process that waits
+
+    async def fetch(
+        self,
+        package: CloacinaPackage,
+        known: Sequence[str],
+        revision: str | None,
+        waiting: Waiting | None = None,  # noqa: ARG002  # the protocol's
+    ) -> FetchReport:
+        """A forked process reads the bytes; this one only checks that they are those that it reports."""
+        if package.spec.source.url is None:
+            said = "spec.source.configMap: there are no ConfigMaps outside of a cluster; use url"
+            return refused("SourceUnsupported", said)
+        if package.spec.secret_ref is not None:
+            return refused("SourceUnsupported", "spec.secretRef: there are no Secrets outside of a cluster")
+        with tempfile.TemporaryDirectory(prefix="cloaca-fetch-") as folder:
+            words, out = Path(folder) / "words", Path(folder) / "archive"
+            arguments = [f"--url={package.spec.source.url}", "--local-files", "--this-python", f"--out={out}", f"--words={words}"]
+            arguments += [f"--known={digest}" for digest in known] + limits_as_arguments(self._limits)
+            arguments += [] if revision is None else [f"--revision={revision}"]
+            arguments += [] if package.spec.digest is None else [f"--digest={package.spec.digest}"]
+            try:
+                how = await self._fetched(arguments)
+                text = await asyncio.to_thread(words.read_text) if words.exists() else None
+            except (CloacaError, OSError) as error:
+                return refused("FetchFailed", f"no process could be started to fetch: {error}", retry=True)
+            if text is None:
+                said = f"the process that read the archive ended ({how}) without an answer"
+                return refused("ArchiveInvalid", f"{said}: is it too large, or malformed?")
+            report = read_fetch_report(text)
+            if report.refusal is not None or report.unchanged:
+                return report
+            data = await asyncio.to_thread(joined_parts, out)
+            if len(data) > self._limits.packed_bytes or await self._store.put_archive(data) != report.digest:
+                return refused("FetchFailed", "the fetch left other bytes than it reported", retry=True)
+            return report
+
+    async def _fetched(self, arguments: Sequence[str]) -> str:
+        """How a process with these arguments ended, in words. Raises ProcessError where none can be had."""
+        await self.start()
+        if self._fetchers is None:
+            raise ProcessError("the process that starts fetches is gone")
+        child = self._fetchers.fetch(arguments)
+        await child.started
+        try:
+            return (await asyncio.wait_for(asyncio.shield(child.ended), FETCH_TIMEOUT)).how
+        except asyncio.TimeoutError:
+            return f"stopped after {FETCH_TIMEOUT:g} s"
+        finally:
+            if not child.ended.done():
+                child.signal(signal.SIGKILL)
+                await child.ended
+
+    async def import_package(self, package: CloacinaPackage, digest: str) -> Accepted:
         """The zygote that is started for this serves the pollers and runs as well: a package is imported once."""
         self._wanted.setdefault(package.ref, set()).add(digest)
         zygote = await self._zygote(package, digest)
-        return await zygote.inventory(self._import_timeout)
+        inventory = await zygote.inventory(self._import_timeout)
+        root = await self._unpacked(digest)
+        manifest = parse_manifest((root / MANIFEST_NAME).read_bytes())
+        return await asyncio.to_thread(accept, manifest, inventory, files_of(root))
 
-    async def discard(self, package: CloacinaPackage, digest: str) -> None:
-        self._wanted.get(package.ref, set()).discard(digest)
+    async def has_archive(self, package: CloacinaPackage, digest: str) -> bool:  # noqa: ARG002  # the protocol's
+        return digest in await self._store.list_archives()
+
+    async def keep_archives(self, package: CloacinaPackage, digests: Collection[str]) -> None:
+        """The bytes are in the store, for all packages: whoever sweeps it drops them."""
+        self._wanted.get(package.ref, set()).intersection_update(digests)
         await self._sweep()
 
     def inspection(self, package: Ref) -> Hindrance | None:  # noqa: ARG002  # the protocol's
@@ -160,7 +232,7 @@ class Children:
                 return root
             data = await self._store.get_archive(digest)
             if data is None:
-                raise LoadError(f"the archive {digest} is not in the store any more: deploy the package again")
+                raise ArchiveMissing(f"the archive {digest} is not in the store any more: it is fetched again")
             if any(digest == used for (_, used), starting in self._zygotes.items() if starting.done()):
                 log.warning("%s was removed while the daemon used it: it is unpacked again", root)
             await asyncio.to_thread(_unpack_anew, data, root, self._limits)
@@ -346,8 +418,9 @@ class Children:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self._nursery is not None:
-            await self._nursery.close()
+        for nursery in (self._nursery, self._fetchers):
+            if nursery is not None:
+                await nursery.close()
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -16,27 +16,41 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from cloaca.errors import AlreadyExists, Conflict, Forbidden, ImportCrashed, Invalid, LoadError, NotFound, StoreError
-from cloaca.packages.archive import Limits, read_archive
-from cloaca.packages.inventory import Inventory
+from cloaca.errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    ImportCrashed,
+    Invalid,
+    LoadError,
+    NotFound,
+    SourceError,
+    StoreError,
+)
+from cloaca.packages.acceptance import Accepted
+from cloaca.packages.archive import Limits
+from cloaca.packages.sources import check_url
+from cloaca.processes.fetch_report import FetchReport, read_fetch_report, refused
 from cloaca.processes.report import read_report
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PodReason
 from cloaca.resources.names import (
     CLUSTER_PACKAGE_LIMIT,
-    archive_part_name,
+    PACKAGE_LABEL,
     label_value,
     poller_name,
 )
-from cloaca.store import Store
 from cloaca.store.kubernetes.api import Api
 from cloaca.store.kubernetes.feed import key_of
 from cloaca.store.oddities import Oddities
 from cloacina_operator.core import manifests
+from cloacina_operator.core.inspections import awaiting, inspection_job
 from cloacina_operator.core.manifests import Component, Manifest, PodSettings
 from cloacina_operator.core.packages import Hindrance, PollerState
 from cloacina_operator.core.runs import Execution
-from cloacina_operator.core.trouble import attempt_of, last_words, of_deployment, of_refusals
+from cloacina_operator.core.trouble import attempt_of, fetch_words, last_words, of_deployment, of_refusals
+from cloacina_operator.executors.base import ArchiveMissing, Waiting
+from cloacina_operator.executors.kept import KeptArchives, versions_of
 from cloacina_operator.executors.sightings import (
     TEMPLATE_ANNOTATION,
     Sightings,
@@ -61,7 +75,6 @@ class Jobs:
         self,
         *,
         api: Api,
-        store: Store,
         settings: PodSettings,
         limits: Limits,
         namespaces: Sequence[str],
@@ -72,7 +85,6 @@ class Jobs:
     ) -> None:
         """``namespaces``: the only ones that are looked at; empty: all. ``known_uid``, ``oddities``: see Sightings."""
         self._api = api
-        self._store = store
         self._settings = settings
         self._limits = limits
         self._changed = changed
@@ -80,7 +92,9 @@ class Jobs:
         self._seen = Sightings(api, namespaces, changed, now, known_uid, oddities)
         self._refused: dict[Ref, Hindrance] = {}  # what the server did not let us make
         self._refused_at: dict[Ref, datetime] = {}
-        self._parts: dict[Ref, dict[tuple[str, str], int]] = {}  # package -> its uid, digest -> ConfigMaps of it
+        self._kept = KeptArchives(api, now)
+        self._awaiting: set[Ref] = set()  # packages whose inspection waits for news of the source
+        self._fetched: dict[Ref, tuple[str, FetchReport]] = {}  # package -> its uid, what its last inspection fetched
         self._imports: dict[Ref, tuple[str, str]] = {}  # package -> its inspection Job
         self.started_runs = 0
         """Jobs made for attempts of runs."""
@@ -100,30 +114,116 @@ class Jobs:
 
     # --- packages
 
-    async def import_package(self, package: CloacinaPackage, digest: str) -> Inventory:
-        data = await self._archive(digest)
-        manifest = (await asyncio.to_thread(read_archive, data, self._limits)).manifest
-        parts = await self._ensure_parts(package, digest, data)
-        wanted = manifests.inspection_job(package, digest, parts, self._settings)
+    def awaits_news(self, package: CloacinaPackage) -> bool:
+        """The inspection of a package with a URL waits in its first container. ConfigMaps are asked for their versions,
+        which takes no pod."""
+        return package.spec.source.url is not None
+
+    async def fetch(
+        self, package: CloacinaPackage, known: Sequence[str], revision: str | None, waiting: Waiting | None = None
+    ) -> FetchReport:
+        """The first container of an inspection's pod; the second begins as soon as it has ended well."""
+        hindered, version = await self._looked_at(package)
+        if hindered is not None:
+            return hindered
+        if version is not None and version == revision and known:
+            return FetchReport(digest=known[0], revision=revision, unchanged=True)
+        wanted = inspection_job(package, known, revision, self._settings, self._limits)
+        if waiting is not None:
+            wanted = awaiting(wanted, waiting.every, waiting.after)
+            self._awaiting.add(package.ref)
         key = key_of(wanted)
         self._imports[package.ref] = key
         await self._delete_other_inspections(package, wanted)
-        trouble = None
+        going_on = False
         try:
-            for _ in range(INSPECTIONS):
-                words, trouble = await self._inspected(package, wanted)
-                if trouble is None or trouble.reason not in _LOST:
-                    break
-                await self._delete_job(*key)
+            report = await self._report(package, wanted)
+            if version is not None:  # as they were before they were read: newer ones are read at the next pull
+                report = report.model_copy(update={"revision": version})
+            going_on = report.refusal is None and not report.unchanged
+            if report.digest is not None and going_on:
+                self._kept.published(package, report.digest, report.size)
+                self._fetched[package.ref] = (package.metadata.uid, report)
+        except asyncio.CancelledError:
+            going_on = True  # another operator takes it over, or it is deleted for a newer spec
+            raise
+        finally:
+            self._awaiting.discard(package.ref)
+            if not going_on:
+                await self._end_inspection(package.ref, key)
+        return report
+
+    async def _report(self, package: CloacinaPackage, wanted: Manifest) -> FetchReport:
+        """What the fetch of an inspection says; made again where the cluster takes its pod away."""
+        trouble = None
+        for _ in range(INSPECTIONS):
+            try:
+                words, trouble = await self._said(package, wanted, fetch_words)
+            except LoadError as error:
+                return refused("FetchFailed", str(error), retry=True)
+            if trouble is None:
+                try:
+                    return read_fetch_report(words)
+                except LoadError as error:
+                    return refused("ArchiveInvalid", str(error))
+            if trouble.reason not in _LOST:
+                break
+            await self._delete_job(*key_of(wanted))
+        said = f"the fetch ended without a report: {trouble.message if trouble else 'nothing is known of it'}"
+        if trouble is not None and trouble.reason == PodReason.OUT_OF_MEMORY:
+            return refused("ArchiveInvalid", said)
+        return refused("FetchFailed", said, retry=True)
+
+    async def _looked_at(self, package: CloacinaPackage) -> tuple[FetchReport | None, str | None]:
+        """(why no pod need be made to know that nothing can be fetched, which version of ConfigMaps would be)."""
+        if len(package.name) > CLUSTER_PACKAGE_LIMIT:
+            return refused("SourceUnsupported", _too_long(package)), None
+        source, namespace = package.spec.source, package.metadata.namespace
+        if source.config_map is None:
+            try:
+                check_url(source.url or "", files=False)
+            except SourceError as error:
+                return refused("SourceUnsupported", str(error)), None
+            return None, None
+        versions = await versions_of(self._api, namespace, source.config_map.name)
+        if not versions:
+            said = f"there is no ConfigMap {namespace}/{source.config_map.name}, which the package names: create it"
+            return refused("FetchFailed", said, retry=True), None
+        return None, f"resourceVersion: {','.join(versions)}"
+
+    async def import_package(self, package: CloacinaPackage, digest: str) -> Accepted:
+        """The second container of the pod that fetched the archive."""
+        uid, fetched = self._fetched.get(package.ref, ("", None))
+        if fetched is None or fetched.digest != digest or uid != package.metadata.uid:
+            raise ArchiveMissing(f"the archive {digest} has to be fetched again to be imported")
+        key = self._imports.get(package.ref)
+        wanted = None if key is None else self._seen.jobs.get(*key)
+        if key is None or wanted is None:
+            raise ArchiveMissing(f"the inspection of the archive {digest} is gone")
+        ended = True
+        try:
+            words, trouble = await self._said(package, wanted, last_words)
+            if trouble is not None and trouble.reason in _LOST:
+                raise ArchiveMissing(f"the inspection of the archive {digest} was taken away: {trouble.message}")
             if trouble is not None:
                 raise ImportCrashed(f"the inspection ended without a report: {trouble.message}")
-            inventory = await asyncio.to_thread(read_report, words, manifest)
-            await self._delete_job(*key)
-            return inventory
+            manifest = await self._kept.manifest(package, digest) if fetched.published else None
+            found = await asyncio.to_thread(read_report, words, manifest)
+            if found.version != fetched.version:
+                raise ImportCrashed("the inspection reports another version than the manifest has")
+        except asyncio.CancelledError:
+            ended = False  # as above
+            raise
         finally:
-            if self._imports.get(package.ref) == key:  # else another inspection of the package has begun
-                del self._imports[package.ref]
-            self._seen.news.pop(key, None)
+            if ended:
+                await self._end_inspection(package.ref, key)
+        return found
+
+    async def _end_inspection(self, package: Ref, key: tuple[str, str]) -> None:
+        if self._imports.get(package) == key:  # else another inspection of the package has begun
+            del self._imports[package]
+        self._seen.news.pop(key, None)
+        await self._delete_job(*key)
 
     async def _delete_other_inspections(self, package: CloacinaPackage, wanted: Manifest) -> None:
         """Those for an older spec of the package: nobody asks for what they say any more."""
@@ -132,8 +232,11 @@ class Jobs:
             if ours and key_of(job) != key_of(wanted):
                 await self._delete_job(*key_of(job))
 
-    async def _inspected(self, package: CloacinaPackage, wanted: Manifest) -> tuple[str, Hindrance | None]:
-        """The last words of the inspection, made if it is not there; with what went wrong where it left none."""
+    async def _said(
+        self, package: CloacinaPackage, wanted: Manifest, read: Callable[[Object], Said]
+    ) -> tuple[str, Hindrance | None]:
+        """The last words of a container of the inspection, which is made if it is not there; with what went wrong where
+        it left none."""
         namespace, name = key_of(wanted)
         news = self._seen.news.setdefault((namespace, name), asyncio.Event())
         while True:
@@ -141,6 +244,8 @@ class Jobs:
             job = self._seen.job(namespace, name)
             if job is None and self._seen.jobs.get(namespace, name) is not None:
                 raise LoadError(f"a Job {name!r} exists that is not ours: delete or rename it")
+            if job is None and "spec" not in wanted:  # it was seen before, and is gone
+                return "", Hindrance(reason=PodReason.POD_DELETED, message="its Job was deleted")
             if job is None:
                 try:
                     self._seen.jobs.saw(await self._create("/apis/batch/v1", "jobs", wanted))
@@ -151,7 +256,7 @@ class Jobs:
                 self._changed(package.ref)
             else:
                 for pod in self._seen.pods_of[uid_of(job)].values():
-                    ended, words, trouble = last_words(pod)
+                    ended, words, trouble = read(pod)
                     if ended:
                         return words, trouble
                 seen = self._seen.job_execution(job)
@@ -165,61 +270,30 @@ class Jobs:
         if job is None:
             return None
         for pod in self._seen.pods_of[uid_of(job)].values():
-            return last_words(pod)[2]
+            ended, _, trouble = fetch_words(pod)
+            return last_words(pod)[2] if ended else trouble
         return of_refusals(self._seen.refusals[uid_of(job)].values())
-
-    async def discard(self, package: CloacinaPackage, digest: str) -> None:
-        await self._prune(package, {digest})
 
     async def remove_package(self, package: Ref) -> None:
         """Everything of it is owned by it, and goes with it."""
         self._refused.pop(package, None)
         self._refused_at.pop(package, None)
-        self._parts.pop(package, None)
+        self._kept.forget(package)
+        self._fetched.pop(package, None)
         self._seen.poller_pods.pop((package.namespace, label_value(package.name)), None)
 
-    async def _archive(self, digest: str) -> bytes:
-        data = await self._store.get_archive(digest)
-        if data is None:
-            raise LoadError(f"the archive {digest} is not in the store any more: deploy the package again")
-        return data
+    # --- archives
 
-    async def _ensure_parts(self, package: CloacinaPackage, digest: str, data: bytes | None = None) -> int:
-        """Have the archive in the package's namespace; returns in how many parts."""
-        known = self._parts.setdefault(package.ref, {})
-        if (package.metadata.uid, digest) in known:
-            return known[(package.metadata.uid, digest)]
-        parts = manifests.archive_parts(package, digest, await self._archive(digest) if data is None else data)
-        for part in parts:
-            try:
-                await self._create("/api/v1", "configmaps", part)
-            except AlreadyExists:
-                await self._check_part(package, part)
-        known[(package.metadata.uid, digest)] = len(parts)
-        return len(parts)
+    async def has_archive(self, package: CloacinaPackage, digest: str) -> bool:
+        return await self._kept.has(package, digest)
 
-    async def _check_part(self, package: CloacinaPackage, part: Manifest) -> None:
-        """Raise LoadError if the ConfigMap of that name is not one that we made for this package: immutable, and named
-        by its content."""
-        namespace, name = key_of(part)
-        try:
-            found = await self._api.request("GET", f"/api/v1/namespaces/{namespace}/configmaps/{name}")
-        except NotFound:
-            raise Conflict(f"ConfigMap {namespace}/{name} was deleted meanwhile: look again") from None
-        if owner_uid(found) != package.metadata.uid or not found.get("immutable"):
-            raise LoadError(f"a ConfigMap {name!r} exists that is not ours: delete or rename it")
-
-    async def _prune(self, package: CloacinaPackage, digests: set[str]) -> None:
-        """Drop the parts of archives that nothing of the package uses; who needs one later makes it again."""
-        busy = {digest_of(job) for job in self._seen.our_jobs() if uid_of(job) in self._seen.active}
-        known = self._parts.get(package.ref, {})
-        for uid, digest in [key for key in known if key[0] == package.metadata.uid]:
-            if digest not in digests or digest in busy:
-                continue
-            count = known.pop((uid, digest))
-            for part in range(count):
-                name = archive_part_name(package.name, digest, part)
-                await self._delete("/api/v1", "configmaps", package.metadata.namespace, name)
+    async def keep_archives(self, package: CloacinaPackage, digests: Collection[str]) -> None:
+        """Those that a Job or poller mounts stay, too: its pod may have to be made again."""
+        waiting = package.ref in self._awaiting
+        if package.ref in self._imports and not waiting:
+            return  # it is about to publish one; its end has us look again
+        mine = [one for one in (*self._seen.jobs, *self._seen.deployments) if _is_of(one, package)]
+        await self._kept.keep(package, {*digests, *(digest_of(one) for one in mine)}, spare_new=waiting)
 
     # --- pollers
 
@@ -239,8 +313,7 @@ class Jobs:
 
     async def ensure_poller(self, package: CloacinaPackage, digest: str) -> None:
         if len(package.name) > CLUSTER_PACKAGE_LIMIT:
-            said = f"the name has {len(package.name)} characters, on a cluster it may have {CLUSTER_PACKAGE_LIMIT}"
-            self._refuse(package.ref, PodReason.NAME_TOO_LONG, f"{said}: deploy it under a shorter one")
+            self._refuse(package.ref, PodReason.NAME_TOO_LONG, _too_long(package))
             return
         known = self._seen.deployment(package.metadata.namespace, poller_name(package.name))
         if (
@@ -249,7 +322,7 @@ class Jobs:
             and generation_of(known) == _wanted(package, self._settings)
         ):
             return
-        parts = await self._ensure_parts(package, digest)
+        parts = await self._kept.count(package, digest)
         wanted = manifests.poller_deployment(package, digest, parts, self._settings)
         wanted["metadata"]["annotations"][TEMPLATE_ANNOTATION] = _wanted(package, self._settings)
         try:
@@ -270,8 +343,6 @@ class Jobs:
             return
         self._refused.pop(package.ref, None)
         self._seen.deployments.saw(made)
-        if known is not None and digest_of(known) != digest:
-            await self._prune(package, {digest_of(known)})
 
     async def stop_poller(self, package: Ref) -> None:
         self._refused.pop(package, None)
@@ -304,7 +375,7 @@ class Jobs:
             if owner_uid(known) == run.metadata.uid and attempt_of(known) >= attempt:
                 return
             await self._delete_job(*key_of(known))
-        parts = await self._ensure_parts(package, digest)
+        parts = await self._kept.count(package, digest)
         wanted = manifests.run_job(run, package, digest, attempt, parts, self._settings, self._now())
         try:
             made = await self._create("/apis/batch/v1", "jobs", wanted)
@@ -388,6 +459,20 @@ class Jobs:
         except StoreError as error:
             log.warning("%s %s/%s cannot be deleted: %s", plural, namespace, name, error)
             raise
+
+
+Said = tuple[bool, str, Hindrance | None]  # whether it ended, its words, what went wrong
+
+
+def _too_long(package: CloacinaPackage) -> str:
+    said = f"the name has {len(package.name)} characters, on a cluster it may have {CLUSTER_PACKAGE_LIMIT}"
+    return f"{said}: deploy it under a shorter one"
+
+
+def _is_of(one: Object, package: CloacinaPackage) -> bool:
+    labels = one["metadata"].get("labels", {})
+    same = one["metadata"].get("namespace") == package.metadata.namespace
+    return bool(same and labels.get(PACKAGE_LABEL) == label_value(package.name))
 
 
 def _wanted(package: CloacinaPackage, settings: PodSettings) -> str:

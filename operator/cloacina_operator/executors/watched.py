@@ -86,7 +86,11 @@ def slim(obj: Object) -> Object:
     if "template" in spec:  # of Deployments and Jobs, which we made: their annotations say after what
         del obj["spec"]
     elif "containers" in spec:  # of pods
-        obj["spec"] = {"containers": [_only(_OF_CONTAINER, container) for container in spec["containers"]]}
+        obj["spec"] = {
+            group: [_only(_OF_CONTAINER, container) for container in spec[group]]
+            for group in ("initContainers", "containers")
+            if group in spec
+        }
         status = obj["status"] = _only(_OF_STATUS, obj.get("status", {}))
         for name in ("initContainerStatuses", "containerStatuses"):
             if status.get(name):

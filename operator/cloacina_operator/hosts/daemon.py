@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloaca.errors import CloacaError
 from cloaca.home import STORE_VARIABLE, Home, absolute, unmask_owner
-from cloaca.store import Store, open_store
+from cloaca.store import ArchiveStore, open_archives
 from cloaca.store.oddities import Oddities
 from cloaca.store.of_home import store_url
 from cloaca.store.sql.url import without_password
@@ -65,7 +65,7 @@ class Daemon:
     def __init__(
         self,
         settings: DaemonSettings,
-        store: Store,
+        store: ArchiveStore,
         store_url: str,
         seat: Seat | None,
         guard: Guard,
@@ -94,9 +94,8 @@ class Daemon:
         self._archives = Archives(
             store=store,
             executor=self._children,
-            limits=settings.limits,
-            files=True,
             changed=self._queue.add,
+            kept_in=store,
             store_failed=store_failed,
         )
         self._counted = CountedFile(settings.home.counted)
@@ -253,7 +252,7 @@ def _is_utf_8(path: Path) -> bool:
 async def serve(settings: DaemonSettings, overrides: dict[str, Any], lock: HomeLock) -> None:
     """Run the daemon of a home that is prepared and locked."""
     url = store_url(settings.home, settings.store)
-    store = await open_store(url)
+    store = await open_archives(url)
     seat, usable = None, True
     try:
         seat = None if settings.store is None else await Seat.take(store, settings.home.root)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ log = logging.getLogger("cloacina.operator")
 
 _KOPF_FOLDER = str(Path(kopf.__file__).parent)
 KOPF_PAUSES = (1.0, 5.0, 15.0, 60.0)  # seconds before kopf is started again
+LEAST_INTERVAL = timedelta(seconds=10)  # between two pulls of a source
 REQUEST_TIMEOUT = 30.0  # seconds; kopf waits five minutes where nobody says so
 WORKERS = 50  # of kopf, which knows no limit by itself
 LINGERS = 0.1  # seconds that one of them waits for more of its object; the next object waits for it, held in memory
@@ -66,7 +68,6 @@ class Operator:
         self.index = Index(store, counted, self._announcer.seen, oddities=self.oddities, counted_until=counted.until)
         self.jobs = Jobs(
             api=api,
-            store=store,
             settings=settings.pods,
             limits=settings.limits,
             namespaces=settings.namespaces,
@@ -78,10 +79,9 @@ class Operator:
         self._archives = Archives(
             store=store,
             executor=self.jobs,
-            limits=settings.limits,
-            files=False,
             changed=self.queue.add,
-            cluster=api,
+            kept_in=None,
+            least_interval=LEAST_INTERVAL,
             store_failed=meters.operator_store_failed,
         )
         self._reconciler = Reconciler(

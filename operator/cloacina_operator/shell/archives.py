@@ -1,38 +1,44 @@
-"""Get archives and judge them, in the background: what came of it is looked up by the next decision."""
+"""Have archives fetched and judged, in the background: what came of it is looked up by the next decision.
+
+Touches no byte of an archive: processes of the executor do, and report.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+import random
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from cloaca.authoring.duration import parse_duration
 from cloaca.errors import (
+    AgreementError,
     CloacaError,
     ImportCrashed,
     ImportTimedOut,
     LoadError,
     PythonUnsupported,
-    SourceError,
     StoreUnavailable,
 )
-from cloaca.packages.agreement import check_registered, resolve_workflow
-from cloaca.packages.archive import Limits
-from cloaca.packages.examine import Examined, Step, examine
-from cloaca.packages.host import host_warnings
-from cloaca.packages.inventory import Inventory
-from cloaca.packages.manifest import Manifest
-from cloaca.packages.sources import UnsupportedSource
-from cloaca.packages.versions import python_fault
+from cloaca.packages.acceptance import Accepted
+from cloaca.processes.fetch_report import FetchReport
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PackageReason
-from cloaca.resources.package import TaskEntry, TriggerEntry, WorkflowEntry
-from cloaca.store import Store
-from cloacina_operator.core.packages import LONGEST_RETRY, Accepted, Fetched, FetchFailed, Refused, Unread
-from cloacina_operator.executors.base import Executor
-from cloacina_operator.shell.sources import Cluster, fetch_source
+from cloaca.store import ArchiveStore, Store
+from cloacina_operator.core.packages import (
+    LONGEST_RETRY,
+    Fetched,
+    FetchFailed,
+    Refused,
+    Unread,
+    already_fetched,
+    kept_archives,
+)
+from cloacina_operator.core.plan import AwaitNews, Fetch, Inspect
+from cloacina_operator.executors.base import ArchiveMissing, Executor, Waiting
 
 log = logging.getLogger("cloacina.archives")
 
@@ -49,8 +55,16 @@ class _Attempts:
     """What came of fetching for one spec."""
 
     outcome: Fetched | FetchFailed | None = None
+    version: str | None = None  # of the fetched archive, as its manifest says
+    revision: str | None = None  # of the fetched archive, as its source calls it
     failures: int = 0
     fetched_at: datetime | None = None
+    changes: int = 0  # how many pulls in a row gave other bytes
+
+    def pause(self, interval: timedelta) -> timedelta:
+        """Until the source is asked again: longer and longer where it gives other bytes each time."""
+        longer: timedelta = interval * 2 ** min(self.changes, 20)
+        return max(interval, min(longer, LONGEST_RETRY))
 
 
 class Archives:
@@ -61,18 +75,19 @@ class Archives:
         *,
         store: Store,
         executor: Executor,
-        limits: Limits,
-        files: bool,
         changed: Callable[[Ref], None],
-        cluster: Cluster | None = None,
+        kept_in: ArchiveStore | None,
+        least_interval: timedelta = timedelta(0),
         store_failed: Callable[[], None],
     ) -> None:
-        """``store_failed`` is told of each time that the store did not answer."""
+        """``kept_in``: the store with the archives of all packages; None: the executor keeps those of each package.
+        ``least_interval``: between two pulls of a source, whatever its package says. ``store_failed`` is told of each
+        time that the store did not answer.
+        """
         self._store = store
         self._executor = executor
-        self._limits = limits
-        self._files = files
-        self._cluster = cluster  # where ConfigMaps and Secrets of sources are; None: nowhere
+        self._kept_in = kept_in
+        self._least_interval = least_interval
         self._changed = changed
         self._store_failed = store_failed
         self._fetches: dict[Ref, tuple[_Wanted, _Attempts]] = {}
@@ -83,6 +98,15 @@ class Archives:
 
     # --- questions
 
+    async def remember(self, package: CloacinaPackage, interval: timedelta | None, now: datetime) -> None:
+        """After a restart: what is active and still there for the spec as it is need not be fetched again."""
+        digest = None if package.ref in self._fetches else already_fetched(package)
+        if digest is None or not await self._executor.has_archive(package, digest):
+            return
+        since = timedelta(0) if interval is None else interval * random.random()  # not all at once
+        attempts = _Attempts(outcome=Fetched(digest=digest), fetched_at=now - since)
+        self._fetches[package.ref] = (_wanted(package), attempts)
+
     def fetched(
         self, package: CloacinaPackage, interval: timedelta | None, now: datetime
     ) -> Fetched | FetchFailed | None:
@@ -90,9 +114,12 @@ class Archives:
         wanted, attempts = self._fetches.get(package.ref, (None, _Attempts()))
         if wanted != _wanted(package):
             return None
-        if interval is not None and attempts.fetched_at is not None:
+        waited_for = isinstance(attempts.outcome, Fetched) and self._executor.awaits_news(package)
+        if interval is not None and attempts.fetched_at is not None and not waited_for:
             since = now - attempts.fetched_at
-            if since >= interval or since < timedelta(0):  # the clock was set back: it may be time
+            if since >= attempts.pause(max(interval, self._least_interval)) or since < timedelta(
+                0
+            ):  # the clock was set back: it may be time
                 return None
         return attempts.outcome
 
@@ -100,6 +127,11 @@ class Archives:
         """What the archive turned out to be; None: nobody was asked to look."""
         wanted, judged, verdict = self._verdicts.get(package.ref, (None, None, None))
         return verdict if (wanted, judged) == (_wanted(package), digest) else None
+
+    def lost(self, package: Ref) -> None:
+        """The bytes of its archive are not there: have them fetched again."""
+        self._fetches.pop(package, None)
+        self._changed(package)
 
     def forget(self, package: Ref) -> None:
         """The package is gone: give up what is under way for it."""
@@ -111,30 +143,74 @@ class Archives:
 
     # --- work
 
+    def perform(self, action: Fetch | AwaitNews | Inspect, package: CloacinaPackage) -> None:
+        """What a decision about the package asks for."""
+        match action:
+            case Fetch():
+                self.fetch(package)
+            case AwaitNews():
+                self.await_news(package)
+            case Inspect(digest=digest):
+                self.inspect(package, digest)
+
     def fetch(self, package: CloacinaPackage) -> None:
         """Get the archive; under way already: fine."""
         self._work("fetch", package, "", self._fetch(package))
+
+    def await_news(self, package: CloacinaPackage) -> None:
+        """Have a process wait for news of the source, where the executor has such processes; it is there: fine."""
+        interval = package.spec.interval
+        if interval is not None and self._executor.awaits_news(package) and package.ref in self._fetches:
+            seconds = max(timedelta(seconds=parse_duration(interval)), self._least_interval)
+            attempts = self._fetches[package.ref][1]
+            waiting = Waiting(every=seconds, after=attempts.pause(seconds))
+            self._work("fetch", package, "", self._fetch(package, waiting))
 
     def inspect(self, package: CloacinaPackage, digest: str) -> None:
         """Judge the archive; under way already: fine. An inspection for an older spec is given up: it may never end."""
         self._work("inspect", package, digest, self._inspect(package, digest))
 
     async def sweep(self) -> None:
-        """Drop archives that nothing names. One is dropped only when the last sweep found it unneeded too: whoever has
-        just put it there is still on the way to naming it."""
-        kept = set(await self._store.list_archives())
-        used = {outcome.digest for _, outcome in self._outcomes() if isinstance(outcome, Fetched)}
+        """Drop archives that nothing names. One of a store is dropped only when the last sweep found it unneeded too:
+        whoever has just put it there is still on the way to naming it."""
+        pinned = await self._pinned()
+        used: set[str] = set()
         for package in await self._store.each(CloacinaPackage):
-            named = (package.status.active, package.status.candidate)
-            used |= {archive.digest for archive in named if archive is not None and archive.digest is not None}
-        used |= {run.spec.digest for run in await self._store.each(WorkflowRun) if run.spec.digest is not None}
-        unneeded = kept - used
+            kept = self._kept(package, pinned)
+            used |= kept
+            if self._kept_in is None:
+                await self._executor.keep_archives(package, kept)
+        if self._kept_in is None:
+            return
+        used |= {digest for digests in pinned.values() for digest in digests}
+        unneeded = set(await self._kept_in.list_archives()) - used
         for digest in unneeded & self._unneeded:
-            await self._store.delete_archive(digest)
+            await self._kept_in.delete_archive(digest)
         self._unneeded = unneeded
 
-    def _outcomes(self) -> Iterator[tuple[Ref, Fetched | FetchFailed | None]]:
-        return ((ref, attempts.outcome) for ref, (_, attempts) in self._fetches.items())
+    async def _pinned(self) -> dict[Ref, set[str]]:
+        """The digests that runs which have not ended pin, by package."""
+        pinned: dict[Ref, set[str]] = {}
+        for run in await self._store.each(WorkflowRun):
+            if run.spec.digest is not None and run.spec.package_ref is not None and not run.status.phase.finished:
+                of = Ref(CloacinaPackage.KIND, run.metadata.namespace, run.spec.package_ref.name)
+                pinned.setdefault(of, set()).add(run.spec.digest)
+        return pinned
+
+    def _kept(self, package: CloacinaPackage, pinned: dict[Ref, set[str]]) -> frozenset[str]:
+        candidate = None if package.status.candidate is None else package.status.candidate.digest
+        if package.ref in self._fetches:
+            outcome = self._fetches[package.ref][1].outcome
+            candidate = outcome.digest if isinstance(outcome, Fetched) else None
+        if candidate is not None and isinstance(self.verdict(package, candidate), Refused):
+            candidate = None
+        return kept_archives(package, candidate, pinned.get(package.ref, ()))
+
+    async def _tidy(self, package: CloacinaPackage) -> None:
+        """Drop what the package has no use for any more, at once."""
+        fresh = await self._store.get(CloacinaPackage, package.name, package.metadata.namespace)
+        if fresh is not None and fresh.metadata.uid == package.metadata.uid:
+            await self._executor.keep_archives(fresh, self._kept(fresh, await self._pinned()))
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -175,87 +251,100 @@ class Archives:
 
         task.add_done_callback(ended)
 
-    async def _fetch(self, package: CloacinaPackage) -> None:
+    async def _fetch(self, package: CloacinaPackage, waiting: Waiting | None = None) -> None:
         wanted = _wanted(package)
-        known, attempts = self._fetches.get(package.ref, (None, _Attempts()))
-        if known != wanted:
+        spec, attempts = self._fetches.get(package.ref, (None, _Attempts()))
+        if spec != wanted:
             attempts = _Attempts()
         try:
-            data = await fetch_source(
-                package, limit=self._limits.packed_bytes, files=self._files, cluster=self._cluster
-            )
-            digest = await self._store.put_archive(data)
-            attempts.failures = 0
-            attempts.outcome = self._pinned(package, digest)
-        except UnsupportedSource as error:
-            attempts.outcome = FetchFailed(reason=PackageReason.SOURCE_UNSUPPORTED, message=str(error), retry_at=None)
-        except (SourceError, StoreUnavailable) as error:
-            attempts.failures += 1
-            delay = min(FIRST_RETRY * 2 ** min(attempts.failures - 1, 20), LONGEST_RETRY)
-            attempts.outcome = FetchFailed(
-                reason=PackageReason.FETCH_FAILED, message=str(error), retry_at=_now() + delay
-            )
+            known = self._judged(package, attempts)
+            last = attempts.outcome.digest if isinstance(attempts.outcome, Fetched) else None
+            revision = attempts.revision if known[:1] == (last,) else None
+            report = await self._executor.fetch(package, known, revision, waiting)
+        except StoreUnavailable as error:
+            report = FetchReport(refusal="FetchFailed", message=str(error)[:2_000], retry=True)
+        before = attempts.outcome
+        replaced = isinstance(before, Fetched) and report.digest is not None and before.digest != report.digest
+        quiet = (
+            waiting is not None
+            and attempts.fetched_at is not None
+            and _now() - attempts.fetched_at > 2 * attempts.pause(waiting.every)
+        )
+        attempts.changes = attempts.changes + 1 if replaced and not quiet else 0
+        refusal, digest = report.refusal, report.digest
+        if digest is not None and refusal in _OF_ARCHIVES:
+            message = report.message
+            refused = Refused(reason=_OF_ARCHIVES[refusal], message=message, version=report.version)
+            self._verdicts[package.ref] = (wanted, digest, refused)
+        if refusal is None or (digest is not None and refusal in _OF_ARCHIVES):
+            attempts.failures, attempts.version = 0, report.version
+            attempts.outcome = Fetched(digest=digest or "")
+            attempts.revision = report.revision
+        else:
+            attempts.outcome = self._failed(report, attempts)
         attempts.fetched_at = _now()
         self._fetches[package.ref] = (wanted, attempts)
+        if replaced:
+            await self._tidy(package)
 
-    def _pinned(self, package: CloacinaPackage, digest: str) -> Fetched | FetchFailed:
-        if package.spec.digest in (None, digest):
-            return Fetched(digest=digest)
-        return FetchFailed(
-            reason=PackageReason.DIGEST_MISMATCH,
-            message=f"spec.digest pins {package.spec.digest}, but the source gave {digest}",
-            retry_at=None,
-        )
+    def _judged(self, package: CloacinaPackage, attempts: _Attempts) -> tuple[str, ...]:
+        """The archive that was fetched last, where nobody need look at it again; then the active one."""
+        digests = []
+        if isinstance(attempts.outcome, Fetched) and isinstance(
+            self.verdict(package, attempts.outcome.digest), Accepted | Refused
+        ):
+            digests.append(attempts.outcome.digest)
+        if package.status.active is not None:
+            digests.append(package.status.active.digest)
+        return tuple(dict.fromkeys(digests))
+
+    def _failed(self, report: FetchReport, attempts: _Attempts) -> FetchFailed:
+        attempts.failures += 1
+        delay = min(FIRST_RETRY * 2 ** min(attempts.failures - 1, 20), LONGEST_RETRY)
+        reason = report.refusal or PackageReason.FETCH_FAILED
+        return FetchFailed(reason=reason, message=report.message, retry_at=_now() + delay if report.retry else None)
 
     async def _inspect(self, package: CloacinaPackage, digest: str) -> None:
         wanted = _wanted(package)
-        self._verdicts[package.ref] = (wanted, digest, Unread(inspecting=True))
-        verdict = await self._judge(package, digest)
-        if isinstance(verdict, Refused):
-            await self._executor.discard(package, digest)
-        self._verdicts[package.ref] = (wanted, digest, verdict)
-
-    async def _judge(self, package: CloacinaPackage, digest: str) -> Accepted | Refused:
-        """First what can be said without running it, then what its import says."""
-        data = await self._store.get_archive(digest)
-        if data is None:
-            message = f"the archive {digest} is not in the store any more"
-            return Refused(reason=PackageReason.ARCHIVE_INVALID, message=message, version=None)
-        examined = await asyncio.to_thread(examine, data, self._limits)
-        if examined.manifest is None or examined.refused_at is not None:
-            return _refused_unread(examined, examined.refused_at or Step.ARCHIVE)
-        version = examined.manifest.package.version
-        if package.spec.image is None:  # else the inspection says it, which runs in that image
-            fault = python_fault(examined.manifest.python.requires_python)
-            if fault is not None:
-                return Refused(reason=PackageReason.PYTHON_UNSUPPORTED, message=fault, version=version)
+        _, attempts = self._fetches.get(package.ref, (None, _Attempts()))
+        self._verdicts[package.ref] = (wanted, digest, Unread(version=attempts.version, inspecting=True))
         try:
-            inventory = await self._executor.import_package(package, digest)
+            verdict = await self._judge(package, digest, attempts.version)
+        except ArchiveMissing as error:
+            log.warning("%s: %s", package.ref, error)
+            if self._fetches.get(package.ref, (None,))[0] == wanted:  # else it was fetched for a newer spec by now
+                self._verdicts.pop(package.ref, None)
+                self.lost(package.ref)
+            return
+        self._verdicts[package.ref] = (wanted, digest, verdict)
+        await self._tidy(package)
+
+    async def _judge(self, package: CloacinaPackage, digest: str, version: str | None) -> Accepted | Refused:
+        """What its import says."""
+        try:
+            return await self._executor.import_package(package, digest)
+        except ArchiveMissing:
+            raise
+        except AgreementError as error:
+            return Refused(reason=PackageReason.NAMES_DISAGREE, message=str(error), version=version)
         except LoadError as error:
             return _refused_import(error, version)
+        except StoreUnavailable:
+            raise
         except CloacaError as error:
             return Refused(reason=PackageReason.IMPORT_CRASHED, message=str(error), version=version)
-        report = check_registered(examined.manifest, inventory)
-        if report.disagreements:
-            message = "\n".join(str(disagreement) for disagreement in report.disagreements)
-            return Refused(reason=PackageReason.NAMES_DISAGREE, message=message, version=version)
-        files = () if examined.archive is None else examined.archive.files
-        return _accepted(examined.manifest, inventory, (*host_warnings(files), *report.warnings))
 
 
-_REASONS = {
-    Step.ARCHIVE: PackageReason.ARCHIVE_INVALID,
-    Step.MANIFEST: PackageReason.MANIFEST_INVALID,
-    Step.AGREEMENT: PackageReason.NAMES_DISAGREE,
+_OF_ARCHIVES = {
+    "ArchiveInvalid": PackageReason.ARCHIVE_INVALID,
+    "ManifestInvalid": PackageReason.MANIFEST_INVALID,
+    "NamesDisagree": PackageReason.NAMES_DISAGREE,
+    "PythonUnsupported": PackageReason.PYTHON_UNSUPPORTED,
 }
+"""What a fetch refuses an archive for, and not its source."""
 
 
-def _refused_unread(examined: Examined, step: Step) -> Refused:
-    version = None if examined.manifest is None else examined.manifest.version
-    return Refused(reason=_REASONS[step], message="\n".join(examined.faults), version=version)
-
-
-def _refused_import(error: LoadError, version: str) -> Refused:
+def _refused_import(error: LoadError, version: str | None) -> Refused:
     reason = {
         ImportTimedOut: PackageReason.IMPORT_TIMED_OUT,
         ImportCrashed: PackageReason.IMPORT_CRASHED,
@@ -263,33 +352,6 @@ def _refused_import(error: LoadError, version: str) -> Refused:
     }.get(type(error), PackageReason.IMPORT_FAILED)
     message = f"{error}\n{error.traceback_text}" if error.traceback_text else str(error)
     return Refused(reason=reason, message=message, version=version)
-
-
-def _accepted(manifest: Manifest, inventory: Inventory, warnings: tuple[str, ...]) -> Accepted:
-    """What the archive holds: workflows and tasks as registered, triggers as the manifest has them."""
-    workflows = {workflow.name: [task.id for task in workflow.tasks] for workflow in inventory.workflows}
-    return Accepted(
-        name=manifest.package.name,
-        version=manifest.package.version,
-        workflows=tuple(
-            WorkflowEntry(name=item.name, description=item.description, tasks=tuple(task.id for task in item.tasks))
-            for item in inventory.workflows
-        ),
-        tasks=tuple(
-            TaskEntry(id=task.id, dependencies=task.dependencies) for item in inventory.workflows for task in item.tasks
-        ),
-        triggers=tuple(
-            TriggerEntry(
-                name=entry.name,
-                workflow=resolve_workflow(entry.workflow, manifest.package.name, workflows) or entry.workflow,
-                poll_interval=entry.poll_interval,
-                allow_concurrent=entry.allow_concurrent,
-                config=entry.config or {},
-            )
-            for entry in manifest.triggers or ()
-        ),
-        warnings=warnings,
-    )
 
 
 def _wanted(package: CloacinaPackage) -> _Wanted:

@@ -47,6 +47,7 @@ class Gather:
         """All about one package."""
         seconds = 0.0 if package.spec.interval is None else parse_span(package.spec.interval)
         every = timedelta(seconds=seconds) if seconds else None
+        await self._archives.remember(package, every, now)
         fetch = self._archives.fetched(package, every, now)
         verdict = self._archives.verdict(package, fetch.digest) if isinstance(fetch, Fetched) else None
         return ObservedPackage(

@@ -21,6 +21,7 @@ from cloacina_operator.core import packages, runs, triggers
 from cloacina_operator.core.history import FinishedRun
 from cloacina_operator.core.plan import (
     Action,
+    AwaitNews,
     CancelRun,
     CollectRuns,
     CreateTrigger,
@@ -35,7 +36,7 @@ from cloacina_operator.core.plan import (
 )
 from cloacina_operator.core.runs import ObservedRun
 from cloacina_operator.core.turns import RunLimits, Turns
-from cloacina_operator.executors.base import Executor
+from cloacina_operator.executors.base import ArchiveMissing, Executor
 from cloacina_operator.executors.parts import together
 from cloacina_operator.shell.archives import Archives
 from cloacina_operator.shell.gather import Gather
@@ -220,7 +221,12 @@ class Reconciler:
 
     async def _carry_out(self, seen: R, plan: Plan[Any], package: CloacinaPackage | None) -> timedelta | None:
         for action in plan.actions:
-            await self._perform(action, seen.metadata.namespace, package)
+            try:
+                await self._perform(action, seen.metadata.namespace, package)
+            except ArchiveMissing as error:
+                log.warning("%s: %s", seen.ref, error)
+                if package is not None:
+                    self._archives.lost(package.ref)
         if plan.status != seen.status:
             try:
                 await self._store.write_status(seen.model_copy(update={"status": plan.status}))
@@ -243,10 +249,8 @@ class Reconciler:
                 await self._create_trigger(trigger)
             case _ if package is None:
                 raise LookupError(f"{action} needs a package")
-            case Fetch():
-                self._archives.fetch(package)
-            case Inspect(digest=digest):
-                self._archives.inspect(package, digest)
+            case Fetch() | AwaitNews() | Inspect():
+                self._archives.perform(action, package)
             case EnsurePoller(digest=digest):
                 await self._executor.ensure_poller(package, digest)
             case StopPoller():

@@ -13,7 +13,6 @@ from cluster.kubectl import Kubectl
 
 CHART = Path(__file__).parents[3] / "manifests" / "chart"
 PACKAGES = "chart-packages"
-SECRET = "registry"
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +21,8 @@ def package_namespace() -> str:
 
 
 @pytest.fixture(scope="session")
-def sourced_secret() -> str:
-    return SECRET
-
-
-@pytest.fixture(scope="session")
 def rendered_text(helm: Path) -> str:
-    settings = [f"packageNamespaces={{{PACKAGES}}}", f"sourceSecrets[0].namespace={PACKAGES}"]
-    settings += [f"sourceSecrets[0].names={{{SECRET}}}"]
+    settings = [f"packageNamespaces={{{PACKAGES}}}"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
     command = [str(helm), "template", "cloacina", str(CHART), "--namespace", "cloacina-system", *flags]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -24,7 +24,6 @@ EVERYTHING = {
     "image": {"repository": "registry.invalid/cloacina", "tag": "1.2.3", "pullSecrets": [{"name": "a"}, {"name": "b"}]},
     "packageNamespaces": ["default", "kube-public"],
     "clusterWide": True,
-    "sourceSecrets": [{"namespace": "default", "names": ["one", "two"]}],
     "admissionPolicies": {"exempt": ["default:deployer"]},
     "operator": {
         "replicas": 2,
@@ -211,7 +210,7 @@ def test_crds_stay_when_the_release_goes(render: Render) -> None:
         ({"image": {"tag": "latest"}}, "tag"),
         ({"operator": {"replica": 2}}, "replica"),
         ({"clusterWide": "yes"}, "clusterWide"),
-        ({"sourceSecrets": [{"namespace": "a", "names": []}]}, "names"),
+        ({"networkPolicies": {"sourcePorts": [0]}}, "sourcePorts"),
         ({"packageNamespaces": ["Team A"]}, "packageNamespaces"),
         ({"metrics": {"pollers": {"port": 80}}}, "port"),
     ],

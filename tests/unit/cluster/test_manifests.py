@@ -6,23 +6,22 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from cloacina_operator.core.inspections import inspection_job
 from cloacina_operator.core.manifests import (
     BACKSTOP,
-    PART_BYTES,
     PodSettings,
-    archive_parts,
-    inspection_job,
-    part_count,
     poller_deployment,
     run_job,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloaca.packages.archive import Limits
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunSpec, WorkflowRun
 from cloaca.resources.names import inspection_name, poller_name
-from cloaca.resources.package import PackageSource, PackageSpec
+from cloaca.resources.package import ConfigMapSource, PackageSource, PackageSpec, SecretReference
 from cloaca.resources.run import RunStatus
+from cloaca.store.kubernetes.archives import PART_BYTES, digest_of, package_parts, part_count
 
 NOW = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
 DIGEST = "sha256:" + "a" * 64
@@ -56,7 +55,7 @@ def main_container(manifest: dict[str, Any]) -> dict[str, Any]:
 ALL = [
     pytest.param(lambda p: poller_deployment(p, DIGEST, 1, SETTINGS), True, id="poller"),
     pytest.param(the_run_job, True, id="run"),
-    pytest.param(lambda p: inspection_job(p, DIGEST, 1, SETTINGS), False, id="inspection"),
+    pytest.param(lambda p: inspection_job(p, (), None, SETTINGS, Limits()), False, id="inspection"),
 ]
 
 
@@ -72,10 +71,13 @@ def test_every_pod_keeps_the_restricted_standard(make: Any, token: bool) -> None
         "capabilities": {"drop": ["ALL"]},
     }
     assert pod["automountServiceAccountToken"] is token
-    assert {v["name"]: next(k for k in v if k != "name") for v in pod["volumes"]} == {
-        "cloacina-tmp": "emptyDir",
-        "cloacina-archive": "projected",
-    }
+    assert {v["name"]: next(k for k in v if k != "name") for v in pod["volumes"]} == (
+        {"cloacina-tmp": "emptyDir", "cloacina-archive": "projected"}
+        if token
+        else {"cloacina-tmp": "emptyDir", "cloacina-archive": "emptyDir", "cloacina-token": "projected"}
+    )
+    for first in pod.get("initContainers", ()):
+        assert first["securityContext"] == main["securityContext"]
 
 
 @pytest.mark.parametrize(("make", "token"), ALL)
@@ -108,7 +110,9 @@ def test_a_pod_template_adds_and_cannot_take_away_what_we_need(make: Any, token:
     assert {entry["name"] for entry in main["env"]} == {"HOME", "INBOX_PATH", "CLOACA_POD", "PYTHONSAFEPATH"}
     assert main["resources"] == {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "1Gi"}}
     assert [m["mountPath"] for m in main["volumeMounts"]] == ["/tmp", "/data", "/cloacina/archive"]
-    assert [v["name"] for v in pod["volumes"]] == ["cloacina-tmp", "data", "cloacina-archive"]
+    assert [v["name"] for v in pod["volumes"]] == ["cloacina-tmp", "data", "cloacina-archive"] + (
+        [] if token else ["cloacina-token"]
+    )
     assert pod["restartPolicy"] == plain["spec"]["template"]["spec"]["restartPolicy"]
     assert pod["automountServiceAccountToken"] is token
     assert (pod["nodeSelector"], pod["tolerations"]) == ({"disk": "ssd"}, [{"key": "gpu", "operator": "Exists"}])
@@ -214,12 +218,14 @@ def test_the_kubelet_ends_a_run_that_outlives_its_deadline(
 def test_an_archive_is_cut_into_parts_that_pods_put_together(size: int) -> None:
     data = bytes(index % 251 for index in range(size))
 
-    parts = archive_parts(package(), DIGEST, data)
+    parts = package_parts("data-ingest", "u-package", "team", data)
 
     assert b"".join(base64.b64decode(part["binaryData"]["part"]) for part in parts) == data
     assert len(parts) == part_count(size)
     assert all(part["immutable"] for part in parts)
-    sources = poller_deployment(package(), DIGEST, len(parts), SETTINGS)["spec"]["template"]["spec"]["volumes"][-1]
+    sources = poller_deployment(package(), digest_of(data), len(parts), SETTINGS)["spec"]["template"]["spec"][
+        "volumes"
+    ][-1]
     mounted = [source["configMap"]["name"] for source in sources["projected"]["sources"]]
     assert mounted == [part["metadata"]["name"] for part in parts]
 
@@ -227,10 +233,10 @@ def test_an_archive_is_cut_into_parts_that_pods_put_together(size: int) -> None:
 NAMES = st.from_regex(re.compile(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", re.ASCII), fullmatch=True)
 
 
-@given(NAMES, st.text(max_size=80))
+@given(NAMES.filter(lambda name: len(name) <= 39), st.text(max_size=80))
 def test_names_are_valid_whatever_the_package_is_called(name: str, digest: str) -> None:
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", inspection_name(name, digest))
-    assert len(inspection_name(name, digest)) <= 52
+    assert len(inspection_name(name, digest)) <= 57  # its pod adds 6
 
 
 @given(NAMES.filter(lambda name: len(name) <= 39), NAMES.filter(lambda name: len(name) <= 39))
@@ -251,3 +257,70 @@ def test_settings_of_the_operator_reach_the_pods() -> None:
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert (pod["containers"][0]["image"], pod["containers"][0]["imagePullPolicy"]) == ("i:1", "Always")
     assert pod["serviceAccountName"] == "runs"
+
+
+TEMPLATES: dict[str, Any] = {
+    "an account": {"spec": {"serviceAccountName": "cloacina-operator", "serviceAccount": "cloacina-operator"}},
+    "a token of its own": {
+        "spec": {
+            "volumes": [{"name": "mine", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
+            "containers": [{"name": "main", "volumeMounts": [{"name": "mine", "mountPath": "/mine"}]}],
+        }
+    },
+    "the token of the fetch": {
+        "spec": {
+            "containers": [
+                {"name": "main", "volumeMounts": [{"name": "cloacina-token", "mountPath": "/mine"}]},
+                {"name": "side", "image": "i", "volumeMounts": [{"name": "cloacina-token", "mountPath": "/mine"}]},
+            ],
+            "initContainers": [
+                {"name": "early", "image": "i", "volumeMounts": [{"name": "cloacina-token", "mountPath": "/mine"}]}
+            ],
+        }
+    },
+    "the credentials of the source": {
+        "spec": {
+            "containers": [{"name": "main", "volumeMounts": [{"name": "cloacina-source-secret", "mountPath": "/s"}]}]
+        }
+    },
+    "another fetch": {
+        "spec": {"initContainers": [{"name": "fetch", "image": "mine", "command": ["sh"], "args": ["-c", "env"]}]}
+    },
+    "other volumes of these names": {
+        "spec": {"volumes": [{"name": name, "emptyDir": {}} for name in ("cloacina-token", "cloacina-source-secret")]}
+    },
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_only_the_fetch_of_an_inspection_has_a_token_and_credentials(template: Any) -> None:
+    asked = package(pod_template=template, secret_ref=SecretReference(name="registry"))
+
+    pod = inspection_job(asked, (), None, SETTINGS, Limits())["spec"]["template"]["spec"]
+
+    fetch, *others = [*pod["initContainers"], *pod["containers"]]
+    private = {v["name"] for v in pod["volumes"] if "serviceAccountToken" in str(v) or "registry" in str(v)}
+    assert private == {"cloacina-token", "cloacina-source-secret"}
+    assert private <= {mount["name"] for mount in fetch["volumeMounts"]}
+    assert fetch["args"][0] == "cloaca.processes.fetch"
+    assert (fetch["command"], fetch["image"]) == (["python", "-m"], SETTINGS.image)
+    assert not private & {mount["name"] for other in others for mount in other["volumeMounts"]}
+    assert (pod["serviceAccountName"], pod.get("serviceAccount")) == ("cloacina-inspection", None)
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_a_source_in_config_maps_is_a_volume_whose_parts_may_be_missing() -> None:
+    asked = package()
+    asked = asked.with_spec(source=PackageSource(config_map=ConfigMapSource(name="demo")))
+
+    pod = inspection_job(asked, (DIGEST,), None, SETTINGS, Limits(packed_bytes=2 * PART_BYTES))["spec"]["template"][
+        "spec"
+    ]
+
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "cloacina-source"]
+    sources = [source["configMap"] for source in volume["projected"]["sources"]]
+    assert [source["name"] for source in sources] == ["demo", "demo-1", "demo-2"]
+    assert all(source["optional"] for source in sources)
+    arguments = pod["initContainers"][0]["args"]
+    assert f"--known={DIGEST}" in arguments
+    assert "--url" not in " ".join(arguments)

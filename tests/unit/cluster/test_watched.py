@@ -32,7 +32,7 @@ def test_of_a_pod_is_kept_what_tells_its_trouble() -> None:
     }
     assert slim(pod) == {
         "metadata": METADATA,
-        "spec": {"containers": [main]},
+        "spec": {"containers": [main], "initContainers": [{"name": "first"}]},
         "status": {"phase": "Running", "conditions": [condition], "containerStatuses": [state]},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from cloacina_operator.shell.index import Index
 from faults.clock import VirtualLoop
 from figures import told as told_of
 
-from cloaca.errors import StoreUnavailable
-from cloaca.packages.archive import Limits
+from cloaca.errors import ImportCrashed, StoreUnavailable
+from cloaca.packages.acceptance import Accepted
 from cloaca.resources import CloacinaPackage, ObjectMeta, Ref
 from cloaca.resources.package import PackageSource, PackageSpec
 from cloaca.store.base import Change
@@ -25,23 +26,18 @@ DIGEST = f"sha256:{'1' * 64}"
 
 
 class _Away:
-    """A store that does not answer the first three times."""
+    """An executor whose store does not answer the first three times."""
 
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
+    def __init__(self) -> None:
         self.asked = 0
 
-    async def get_archive(self, digest: str) -> bytes | None:
+    async def import_package(self, package: CloacinaPackage, digest: str) -> Accepted:
         self.asked += 1
         if self.asked <= 3:
             raise StoreUnavailable("no route to it")
-        return await self._store.get_archive(digest)
+        raise ImportCrashed("signal 11")
 
-
-class _Nothing:
-    """An executor that has started nothing."""
-
-    async def discard(self, package: CloacinaPackage, digest: str) -> None:
+    async def keep_archives(self, package: CloacinaPackage, digests: Collection[str]) -> None:
         return None
 
 
@@ -68,11 +64,10 @@ def test_an_inspection_that_the_store_kept_waiting_is_made_again_and_counted(
                 archives.inspect(package, DIGEST)
 
         archives = Archives(
-            store=_Away(store),  # type: ignore[arg-type]  # all that an inspection asks of a store
-            executor=_Nothing(),  # type: ignore[arg-type]  # as above
-            limits=Limits(),
-            files=True,
+            store=store,
+            executor=_Away(),  # type: ignore[arg-type]  # all that an inspection asks of one
             changed=changed,
+            kept_in=store,
             store_failed=meters.operator_store_failed,
         )
         began = loop.time()
@@ -84,7 +79,7 @@ def test_an_inspection_that_the_store_kept_waiting_is_made_again_and_counted(
     with caplog.at_level(logging.WARNING, "cloacina.archives"):
         verdict, told = loop.run_until_complete(inspected())
     loop.close()
-    assert "is not in the store any more" in verdict.message
+    assert verdict.message == "signal 11"
     assert told == [1.0, 3.0, 7.0, 7.0]  # after 1, 2 and 4 s, and when it is judged
     assert [record.getMessage() for record in caplog.records] == [
         f"{package.ref}: the store is away, the inspect is made again in {pause} s: no route to it"

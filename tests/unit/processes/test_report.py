@@ -1,64 +1,57 @@
 """What an inspection found comes back whole through a container's termination message."""
 
 import base64
+import json
+import zlib
 
 import pytest
 from builders import archive, declared
 
-from cloaca.errors import ImportCrashed, ImportTimedOut, LoadError
+from cloaca.errors import AgreementError, ImportCrashed, ImportTimedOut, LoadError
+from cloaca.packages.acceptance import Accepted, accepted
 from cloaca.packages.archive import read_archive
-from cloaca.packages.inventory import Inventory, Place, TaskItem, TriggerItem, WorkflowItem
 from cloaca.packages.manifest import Manifest
-from cloaca.processes.report import LONGEST, read_report, report_failure, report_inventory
+from cloaca.processes.report import LONGEST, read_report, report_accepted, report_failure
+from cloaca.resources.package import WorkflowEntry
 
 
-def package(count: int) -> tuple[Manifest, Inventory]:
-    """A manifest of ``count`` tasks in a chain, and the code that agrees with it."""
+def package(count: int) -> tuple[Manifest, Accepted]:
+    """A manifest of ``count`` tasks in a chain, and what is accepted where the code agrees with it."""
     names = [f"load_{index * 7919 % 100_003:05d}" for index in range(count)]
     tasks = [
         {"id": name, "function": f"demo.steps:{name}", "dependencies": names[index - 1 : index] if index else []}
         for index, name in enumerate(names)
     ]
-    manifest = read_archive(archive("", tasks=tasks, triggers=[declared("inbox")])).manifest
-    items = tuple(
-        TaskItem(
-            id=task["id"],
-            function=task["function"],
-            dependencies=tuple(task["dependencies"]),
-            description=f"Step {index} of {count}.",
-            place=Place(file="demo/steps.py", line=11 * index),
-        )
-        for index, task in enumerate(tasks)
-    )
-    triggers = (TriggerItem(name="inbox", function="demo:inbox", poll_interval="200ms"),)
-    return manifest, Inventory(workflows=(WorkflowItem(name="demo", tasks=items),), triggers=triggers)
+    manifest = read_archive(archive("", tasks=tasks, triggers=[declared("inbox", "one")])).manifest
+    one = WorkflowEntry(name="one", description="The first.", tasks=tuple(names[: count // 3 + 1]))
+    rest = WorkflowEntry(name="rest", tasks=tuple(reversed(names[count // 3 + 1 :])))
+    return manifest, accepted(manifest, (one, rest), ["odd, but no reason"])
 
 
-@pytest.mark.parametrize("count", [1, 60])
-def test_an_ordinary_package_comes_back_whole(count: int) -> None:
-    manifest, inventory = package(count)
-
-    text = report_inventory(inventory, manifest)
+@pytest.mark.parametrize(("count", "published"), [(1, False), (60, False), (400, True), (2_000, True)])
+def test_what_is_accepted_comes_back_whole(count: int, published: bool) -> None:
+    manifest, found = package(count)
+    if not published:
+        assert read_report(report_accepted(found, manifest, published=False), None) == found
+    text = report_accepted(found, manifest, published=True)
 
     assert len(text.encode()) <= LONGEST
-    assert read_report(text, manifest) == inventory
+    assert read_report(text, manifest) == found
 
 
-def test_a_big_package_comes_back_without_what_nobody_compares() -> None:
-    manifest, inventory = package(400)
+@pytest.mark.parametrize(("count", "published"), [(400, False), (5_000, True)], ids=["no manifest", "too long for it"])
+def test_what_does_not_fit_is_refused_with_words(count: int, published: bool) -> None:
+    manifest, found = package(count)
 
-    found = read_report(report_inventory(inventory, manifest), manifest)
-
-    assert found.task_ids_by_workflow() == inventory.task_ids_by_workflow()
-    assert [t.dependencies for t in found.workflows[0].tasks] == [t.dependencies for t in inventory.workflows[0].tasks]
-    assert found.workflows[0].tasks[0].place is None
+    with pytest.raises(LoadError, match=f"{count} tasks and 1 triggers is longer than the 4096 bytes"):
+        read_report(report_accepted(found, manifest, published=published), manifest)
 
 
-def test_what_does_not_fit_at_all_is_refused_with_words() -> None:
-    manifest, inventory = package(5_000)
+def test_code_that_differs_from_its_manifest_comes_back_as_that() -> None:
+    differences = "\n".join(f"manifest declares task `t{number}`, but the code has none" for number in range(500))
 
-    with pytest.raises(LoadError, match="5000 tasks and 1 triggers is longer than the 4096 bytes"):
-        read_report(report_inventory(inventory, manifest), manifest)
+    with pytest.raises(AgreementError, match="manifest declares task `t0`"):
+        read_report(report_failure(AgreementError(differences)), None)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +88,34 @@ def test_of_a_long_traceback_the_end_comes_back() -> None:
     assert caught.value.traceback_text.endswith("KeyError: 'X'")
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "not base85 ~~~ \x00", base64.b85encode(b"not zlib").decode(), "a" * 4096],
-    ids=["nothing", "text", "no zlib", "noise"],
-)
+def told(data: object) -> str:
+    return base64.b85encode(zlib.compress(json.dumps(data).encode(), 9)).decode()
+
+
+NONSENSE = {
+    "nothing": "",
+    "text": "not base85 ~~~ \x00",
+    "no zlib": base64.b85encode(b"not zlib").decode(),
+    "noise": "a" * 4096,
+    "longer than a kubelet keeps": "a" * 10_000_000,
+    "a list": told([1]),
+    "a bomb": base64.b85encode(zlib.compress(b"[" * 3_000_000, 9)).decode(),
+    "nested": told({"accepted": json.loads("[" * 900 + "]" * 900)}),
+    "no version": told({"accepted": {"workflows": []}}),
+    "an unknown field": told({"accepted": {"version": "1.0.0", "secret": 1}}),
+    "a trigger without a name": told(
+        {"accepted": {"version": "1", "triggers": [{"name": "", "workflow": "w", "pollInterval": "1s"}]}}
+    ),
+    "a name of a megabyte": told({"accepted": {"version": "1" * 1_000_000}}),
+    "tasks beyond the manifest's": told({"agreed": {"workflows": [["demo", "", [[0, 7]]]], "warnings": []}}),
+    "tasks again and again": told({"agreed": {"workflows": [["demo", "", [[0, 1]] * 9]], "warnings": []}}),
+    "tasks before the first": told({"agreed": {"workflows": [["demo", "", [[-1, 1]]]], "warnings": []}}),
+    "tasks that are words": told({"agreed": {"workflows": [["demo", "", "all"]], "warnings": []}}),
+    "a failure that is a number": told({"failed": 3}),
+}
+
+
+@pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
 def test_what_user_code_wrote_in_its_place_is_a_crash(text: str) -> None:
     manifest, _ = package(1)
 
