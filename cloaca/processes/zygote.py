@@ -249,7 +249,7 @@ def become(message: dict[str, Any], descriptor: int | None, registry: Registry |
     if message["op"] == "fetch":
         from cloaca.processes.fetch import main as fetch  # the nursery of fetches alone has it imported
 
-        _exit(fetch(message["arguments"]))
+        leave(fetch(message["arguments"]), 0)
     if registry is None:
         raise ValueError(f"{message['op']!r} was asked of a zygote without a package")
     if message["op"] == "worker":

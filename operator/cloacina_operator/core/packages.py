@@ -481,6 +481,8 @@ def remembered(history: tuple[HistoryEntry, ...]) -> tuple[HistoryEntry, ...]:
 def _of_folder(package: CloacinaPackage) -> bool:
     """Whether a folder declares it, which sees all its archives and says by itself whose the object is."""
     return package.metadata.labels.get(FOLDER_LABEL) == FOLDER
+
+
 def kept_archives(package: CloacinaPackage, candidate: str | None, pinned: Iterable[str]) -> frozenset[str]:
     """The digests of a package whose bytes are kept. ``candidate``: what was fetched and is not refused. ``pinned``: by
     runs that have not ended."""

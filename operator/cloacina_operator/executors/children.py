@@ -132,7 +132,13 @@ class Children:
             return refused("SourceUnsupported", "spec.secretRef: there are no Secrets outside of a cluster")
         with tempfile.TemporaryDirectory(prefix="cloaca-fetch-") as folder:
             words, out = Path(folder) / "words", Path(folder) / "archive"
-            arguments = [f"--url={package.spec.source.url}", "--local-files", "--this-python", f"--out={out}", f"--words={words}"]
+            arguments = [
+                f"--url={package.spec.source.url}",
+                "--local-files",
+                "--this-python",
+                f"--out={out}",
+                f"--words={words}",
+            ]
             arguments += [f"--known={digest}" for digest in known] + limits_as_arguments(self._limits)
             arguments += [] if revision is None else [f"--revision={revision}"]
             arguments += [] if package.spec.digest is None else [f"--digest={package.spec.digest}"]

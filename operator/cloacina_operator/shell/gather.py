@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from cloaca.packages.acceptance import Accepted
 from cloaca.resources import CloacinaPackage, ConcurrencyPolicy, Ref, Trigger, WorkflowRun
 from cloaca.resources.names import object_name
 from cloaca.resources.spans import parse_span
 from cloaca.store import Store
 from cloacina_operator.core.namesakes import is_second
-from cloacina_operator.core.packages import Accepted, Fetched, ObservedPackage
+from cloacina_operator.core.packages import Fetched, ObservedPackage
 from cloacina_operator.core.runs import ObservedRun, Sibling, policy_of
 from cloacina_operator.core.triggers import ACTIVE_SHOWN, ObservedTrigger
 from cloacina_operator.executors.base import Executor

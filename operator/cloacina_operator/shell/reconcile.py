@@ -225,8 +225,9 @@ class Reconciler:
                 await self._perform(action, seen.metadata.namespace, package)
             except ArchiveMissing as error:
                 log.warning("%s: %s", seen.ref, error)
-                if package is not None:
-                    self._archives.lost(package.ref)
+                active = None if package is None else package.status.active
+                if package is not None and active is not None and getattr(action, "digest", None) == active.digest:
+                    self._archives.lost(package.ref)  # an older one cannot be fetched any more
         if plan.status != seen.status:
             try:
                 await self._store.write_status(seen.model_copy(update={"status": plan.status}))
