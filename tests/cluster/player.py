@@ -38,7 +38,7 @@ class Player:
         self._api = api
         self._namespace = namespace
         self._folder = folder
-        self._fetched: dict[str, list[Object]] = {}  # uid of an inspection's pod -> statuses of its first container
+        self.fetched: dict[str, list[Object]] = {}  # uid of an inspection's pod -> statuses of its first container
 
     async def pods(self, component: str) -> list[Object]:
         """The pods of a component that are there."""
@@ -65,8 +65,8 @@ class Player:
             "containerStatuses": [] if container is None else [{**state, **container}],
             **status,
         }
-        if pod["metadata"]["uid"] in self._fetched:
-            reported["initContainerStatuses"] = self._fetched[pod["metadata"]["uid"]]
+        if pod["metadata"]["uid"] in self.fetched:
+            reported["initContainerStatuses"] = self.fetched[pod["metadata"]["uid"]]
         with suppress(NotFound):
             path = f"/api/v1/namespaces/{self._namespace}/pods/{pod['metadata']['name']}/status"
             fresh = await self._api.request("GET", path.removesuffix("/status"))
@@ -155,7 +155,12 @@ class Player:
             *(str(folders.get(word, word)) for word in fetch["args"]),
             env={**os.environ, "KUBECONFIG": str(kubeconfig), "CLOACA_LAST_WORDS": str(words)},
         )
-        code = await process.wait()
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:  # its pod was deleted
+            process.kill()
+            await process.wait()
+            raise
         ended = {
             "exitCode": code,
             "reason": "Completed" if code == 0 else "Error",
@@ -164,7 +169,7 @@ class Player:
             "finishedAt": "2026-03-28T09:00:01Z",
         }
         state = {"image": "i", "imageID": "", "ready": code == 0, "restartCount": 0, "state": {"terminated": ended}}
-        self._fetched[pod["metadata"]["uid"]] = [{"name": FETCH_CONTAINER, **state}]
+        self.fetched[pod["metadata"]["uid"]] = [{"name": FETCH_CONTAINER, **state}]
         await self.report(pod, "Pending" if code == 0 else "Failed")
         return code
 

@@ -7,6 +7,8 @@ import json
 import re
 import signal
 import sys
+from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -21,6 +23,7 @@ from cluster.release import Release
 from figures import figures, page
 from servers import free_port, own_certificate
 
+from cloaca.packages.archive import digest_of
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, WorkflowRun
 from cloaca.resources.conditions import find
 from cloaca.resources.package import ConfigMapSource, PackageSource, PackageSpec, SecretReference
@@ -205,6 +208,72 @@ async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster, t
         assert set(asked) == {"Bearer open-sesame"}
     finally:
         await runner.cleanup()
+
+
+class Served:
+    """A source that tells versions, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.data = archive(WORKFLOW)
+        self.asked: Counter[int] = Counter()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        tag = f'"{digest_of(self.data)[:20]}"'
+        same = request.headers.get("If-None-Match") == tag
+        self.asked[304 if same else 200] += 1
+        return web.Response(status=304) if same else web.Response(body=self.data, headers={"ETag": tag})
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[tuple[Served, str]]:
+    """A source, and its URL."""
+    source, app = Served(), web.Application()
+    app.router.add_get("/demo.cloacina", source.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield source, f"http://127.0.0.1:{runner.addresses[0][1]}/demo.cloacina"
+    await runner.cleanup()
+
+
+async def test_after_a_restart_nothing_is_fetched_again(cluster: Cluster, served: tuple[Served, str]) -> None:
+    source, url = served
+    cluster.start("one")
+    package = await cluster.sourced(source=PackageSource(url=url))
+    await cluster.submit("demo-1", package)
+    await cluster.ended(1)
+    cluster.kill("one")
+    asked = source.asked.total()
+
+    cluster.start("two")
+    await cluster.submit("demo-2", package)
+    await cluster.ended(2)
+
+    assert source.asked.total() == asked
+    assert await cluster.kubelet.pods("inspection") == []
+
+
+async def test_news_of_a_source_come_from_the_pod_that_waits_for_them(
+    cluster: Cluster, served: tuple[Served, str]
+) -> None:
+    source, url = served
+    cluster.start("one")
+    await cluster.sourced(source=PackageSource(url=url), interval="10s")
+
+    async def waits() -> Any:
+        return source.asked[304] >= 1
+
+    await cluster.eventually("the source to be asked again", waits)
+    waiting = await cluster.kubelet.pod("inspection")
+    source.data = archive(WORKFLOW, version="2.0.0")
+
+    async def newer() -> Any:
+        found = await cluster.store.get(CloacinaPackage, "demo", cluster.namespace)
+        return found is not None and found.status.active is not None and found.status.active.version == "2.0.0"
+
+    await cluster.eventually("the newer archive to be active", newer)
+    assert source.asked[200] == 2, "the bytes are sent once an archive"
+    assert waiting["metadata"]["uid"] in cluster.kubelet.fetched, "the pod that waited went on"
 
 
 async def test_what_is_deleted_while_no_operator_runs_goes_with_all_it_owns(cluster: Cluster) -> None:

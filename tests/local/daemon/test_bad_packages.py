@@ -57,6 +57,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "truncated": (lambda: archive(WORKFLOW)[:-60], "ArchiveInvalid", ""),
     "no manifest": (lambda: packed((tarfile.TarInfo("demo/__init__.py"), b"")), "ArchiveInvalid", "manifest.json"),
     "manifest not JSON": (lambda: packed((tarfile.TarInfo("manifest.json"), b"{")), "ManifestInvalid", "JSON"),
+    "code that takes all memory": (lambda: archive(WORKFLOW + "a=[[]]\n" * 140_000), "NamesDisagree", "too large"),
     "manifest rule": (lambda: archive(WORKFLOW, tasks=[]), "ManifestInvalid", "NoTasks"),
     "declared, not in the code": (
         lambda: archive(WORKFLOW, triggers=[declared("watch")]),
