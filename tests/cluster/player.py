@@ -147,13 +147,16 @@ class Player:
             if volume["name"] == SECRET_VOLUME:
                 await self._mount_secret(volume["secret"]["secretName"], folders[SECRET_PATH])
         name, words = pod["metadata"]["name"], home / "fetch-log"
+        given = {
+            entry["name"]: entry["value"] for entry in fetch["env"] if "value" in entry and entry["name"] != "HOME"
+        }
         token = await asyncio.to_thread(self._plane.token, pod["spec"]["serviceAccountName"], self._namespace, name)
         kubeconfig = await asyncio.to_thread(self._plane.kubeconfig_of_token, token, f"{name}-fetch", self._namespace)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             *(str(folders.get(word, word)) for word in fetch["args"]),
-            env={**os.environ, "KUBECONFIG": str(kubeconfig), "CLOACA_LAST_WORDS": str(words)},
+            env={**os.environ, **given, "KUBECONFIG": str(kubeconfig), "CLOACA_LAST_WORDS": str(words)},
         )
         try:
             code = await process.wait()

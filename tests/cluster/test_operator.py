@@ -181,6 +181,7 @@ async def test_a_deployment_waits_until_its_archive_is_active_or_refused(cluster
 
 async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster, tmp_path: Path) -> None:
     certificate = own_certificate(tmp_path)
+    trusted = {"name": "SSL_CERT_FILE", "value": str(certificate.path)}
     asked: list[str | None] = []
 
     async def private(request: web.Request) -> web.Response:
@@ -196,12 +197,13 @@ async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster, t
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port, ssl_context=certificate.served).start()
     try:
-        cluster.start("one", SSL_CERT_FILE=str(certificate.path))
+        cluster.start("one")
         cluster.kubectl("create", "secret", "generic", "registry", "--from-literal=token=open-sesame")
 
         package = await cluster.sourced(
             source=PackageSource(url=f"https://127.0.0.1:{port}/demo.cloacina"),
             secret_ref=SecretReference(name="registry"),
+            pod_template={"spec": {"initContainers": [{"name": "fetch", "env": [trusted]}]}},
         )
 
         assert package.status.active is not None
