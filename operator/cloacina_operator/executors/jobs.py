@@ -197,7 +197,7 @@ class Jobs:
         if fetched is None or fetched.digest != digest or uid != package.metadata.uid:
             raise ArchiveMissing(f"the archive {digest} has to be fetched again to be imported")
         key = self._imports.get(package.ref)
-        wanted = None if key is None else self._seen.jobs.get(*key)
+        wanted = None if key is None else self._seen.job(*key)
         if key is None or wanted is None:
             raise ArchiveMissing(f"the inspection of the archive {digest} is gone")
         ended = True
@@ -292,7 +292,7 @@ class Jobs:
         waiting = package.ref in self._awaiting
         if package.ref in self._imports and not waiting:
             return  # it is about to publish one; its end has us look again
-        mine = [one for one in (*self._seen.jobs, *self._seen.deployments) if _is_of(one, package)]
+        mine = [one for one in (*self._seen.our_jobs(), *self._seen.deployments) if _is_of(one, package)]
         await self._kept.keep(package, {*digests, *(digest_of(one) for one in mine)}, spare_new=waiting)
 
     # --- pollers

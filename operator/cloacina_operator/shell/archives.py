@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloaca.authoring.duration import parse_duration
 from cloaca.errors import (
     AgreementError,
     CloacaError,
@@ -27,6 +26,7 @@ from cloaca.packages.acceptance import Accepted
 from cloaca.processes.fetch_report import FetchReport
 from cloaca.resources import CloacinaPackage, Ref, WorkflowRun
 from cloaca.resources.conditions import PackageReason
+from cloaca.resources.spans import parse_span
 from cloaca.store import ArchiveStore, Store
 from cloacina_operator.core.packages import (
     LONGEST_RETRY,
@@ -160,8 +160,13 @@ class Archives:
     def await_news(self, package: CloacinaPackage) -> None:
         """Have a process wait for news of the source, where the executor has such processes; it is there: fine."""
         interval = package.spec.interval
-        if interval is not None and self._executor.awaits_news(package) and package.ref in self._fetches:
-            seconds = max(timedelta(seconds=parse_duration(interval)), self._least_interval)
+        if (
+            interval is not None
+            and parse_span(interval)
+            and self._executor.awaits_news(package)
+            and package.ref in self._fetches
+        ):
+            seconds = max(timedelta(seconds=parse_span(interval)), self._least_interval)
             attempts = self._fetches[package.ref][1]
             waiting = Waiting(every=seconds, after=attempts.pause(seconds))
             self._work("fetch", package, "", self._fetch(package, waiting))
