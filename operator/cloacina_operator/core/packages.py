@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from cloaca.packages.acceptance import Accepted
-from cloaca.resources import CloacinaPackage, ConditionStatus, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
+from cloaca.resources import CloacinaPackage, ObjectMeta, PackageStatus, Trigger, TriggerSpec, owned_by
 from cloaca.resources.conditions import (
     PackageCondition,
     PackageReason,
@@ -191,7 +190,7 @@ class _Steps:
         elif isinstance(fetch, FetchFailed):
             self._fetch_failed(fetch)
         else:
-            self._set(PackageCondition.FETCHED, True, PackageReason.FETCHED, _fetched(fetch.digest))
+            self._set(PackageCondition.FETCHED, True, PackageReason.FETCHED, fetched_message(fetch.digest))
             self._verify(fetch.digest)
 
     def _source_unavailable(self, trouble: str) -> None:
@@ -483,28 +482,6 @@ def _of_folder(package: CloacinaPackage) -> bool:
     return package.metadata.labels.get(FOLDER_LABEL) == FOLDER
 
 
-def kept_archives(package: CloacinaPackage, candidate: str | None, pinned: Iterable[str]) -> frozenset[str]:
-    """The digests of a package whose bytes are kept. ``candidate``: what was fetched and is not refused. ``pinned``: by
-    runs that have not ended."""
-    active = package.status.active
-    before = dict.fromkeys(
-        entry.digest for entry in package.status.history if entry.accepted and entry.digest is not None
-    )
-    if active is not None:
-        before.pop(active.digest, None)
-    named = [None if active is None else active.digest, candidate, *list(before)[: ACCEPTED_KEPT - 1], *pinned]
-    return frozenset(digest for digest in named if digest is not None)
-
-
-def already_fetched(package: CloacinaPackage) -> str | None:
-    """The digest that the source gave for the spec as it is, as the status says; None: it is not known, or refused."""
-    status, fetched = package.status, find(package.status.conditions, PackageCondition.FETCHED)
-    if status.active is None or status.candidate is not None or fetched is None:
-        return None
-    current = fetched.observed_generation == package.metadata.generation == status.observed_generation
-    told = fetched.status is ConditionStatus.TRUE and fetched.message == _fetched(status.active.digest)
-    return status.active.digest if current and told else None
-
-
-def _fetched(digest: str) -> str:
+def fetched_message(digest: str) -> str:
+    """Of the Fetched condition."""
     return f"digest {digest}"

@@ -34,10 +34,9 @@ from cloacina_operator.core.packages import (
     FetchFailed,
     Refused,
     Unread,
-    already_fetched,
-    kept_archives,
 )
 from cloacina_operator.core.plan import AwaitNews, Fetch, Inspect
+from cloacina_operator.core.retention import already_fetched, kept_archives
 from cloacina_operator.executors.base import ArchiveMissing, Executor, Waiting
 
 log = logging.getLogger("cloacina.archives")

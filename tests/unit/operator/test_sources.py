@@ -13,11 +13,10 @@ from cloacina_operator.core.packages import (
     ObservedPackage,
     PollerState,
     Refused,
-    already_fetched,
-    kept_archives,
     plan,
 )
 from cloacina_operator.core.plan import AwaitNews, Inspect
+from cloacina_operator.core.retention import already_fetched, kept_archives
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageSpec
 from cloaca.resources.conditions import PackageReason, find
