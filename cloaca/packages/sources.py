@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cloaca.errors import SourceError
+from cloaca.packages.addresses import SourcePolicy
 from cloaca.packages.files import read_file
 from cloaca.packages.http import Answer, Credentials, download
 
@@ -31,10 +32,17 @@ def check_url(url: str, *, files: bool) -> None:
 
 
 def fetch(
-    url: str, *, limit: int, files: bool, credentials: Credentials | None = None, revision: str | None = None
+    url: str,
+    *,
+    limit: int,
+    files: bool,
+    policy: SourcePolicy,
+    credentials: Credentials | None = None,
+    revision: str | None = None,
 ) -> Answer:
     """The bytes at ``url``, at most ``limit``. ``files``: whether ``file:`` may be read (by the local daemon only).
-    ``revision``: of an earlier answer; where the source says that it is still the one, the answer has no bytes.
+    ``policy``: which addresses may be reached. ``revision``: of an earlier answer; where the source says that it is
+    still the one, the answer has no bytes.
 
     Raises UnsupportedSource for a scheme that cannot be fetched here, SourceError for anything that may pass.
     """
@@ -42,7 +50,7 @@ def fetch(
     parts = urlsplit(url)
     if parts.scheme == "file":
         return Answer(data=_read(Path(url2pathname(parts.path)), limit))
-    return download(url, limit=limit, credentials=credentials, revision=revision)
+    return download(url, limit=limit, credentials=credentials, revision=revision, policy=policy)
 
 
 def read_parts(folder: Path, *, limit: int, named: str) -> bytes:
@@ -63,19 +71,21 @@ def read_parts(folder: Path, *, limit: int, named: str) -> bytes:
 
 
 def read_credentials(folder: Path, *, named: str) -> Credentials:
-    """From a mounted Secret with ``token``, or with ``username`` and ``password``. Raises SourceError."""
+    """From a mounted Secret with ``token``, or with ``username`` and ``password``; its key ``hosts``, if it has one,
+    names the only hosts that may see them. Raises SourceError."""
     values: dict[str, str] = {}
-    for key in ("token", "username", "password"):
+    for key in ("token", "username", "password", "hosts"):
         try:
             values[key] = (folder / key).read_text(encoding="utf-8").strip("\n")
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError):
-            raise SourceError(f"the Secret {named}: token, username and password must be text") from None
+            raise SourceError(f"the Secret {named}: token, username, password and hosts must be text") from None
+    hosts = frozenset(values["hosts"].replace(",", " ").split()) if "hosts" in values else None
     if "token" in values:
-        return Credentials(token=values["token"])
+        return Credentials(token=values["token"], hosts=hosts)
     if {"username", "password"} <= values.keys():
-        return Credentials(username=values["username"], password=values["password"])
+        return Credentials(username=values["username"], password=values["password"], hosts=hosts)
     raise SourceError(f"there is no Secret {named} with the key token, or the keys username and password: create it")
 
 

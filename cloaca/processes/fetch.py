@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cloaca.errors import AlreadyExists, SourceError, StoreError
+from cloaca.packages.addresses import SourcePolicy
 from cloaca.packages.archive import Limits, digest_of
 from cloaca.packages.examine import Examined, Step, examine
 from cloaca.packages.http import Answer
@@ -53,6 +54,15 @@ def limits_as_arguments(limits: Limits) -> list[str]:
     return [f"--packed={packed}", f"--unpacked={unpacked}", f"--members={members}", f"--sources={sources}"]
 
 
+def policy_as_arguments(policy: SourcePolicy) -> list[str]:
+    """What tells a fetch which addresses it may reach."""
+    return [
+        *(["--allow-local"] if policy.local else []),
+        *(["--allow-private"] if policy.allow_private else []),
+        *(f"--allowed-host={host}" for host in sorted(policy.allowed_hosts)),
+    ]
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Returns 0 where the archive may be imported, 1 with a report that says why not."""
     signal.signal(signal.SIGTERM, obey_at_once)
@@ -81,6 +91,9 @@ def _arguments() -> ArgumentParser:
     parser.add_argument("--secret", type=Path, help="folder with credentials: token, or username and password")
     parser.add_argument("--secret-named", default="", help="what to call that one")
     parser.add_argument("--local-files", action="store_true", help="whether file: URLs are read")
+    parser.add_argument("--allow-private", action="store_true", help="whether private addresses may be reached")
+    parser.add_argument("--allowed-host", action="append", default=[], help="a host that may have a private address")
+    parser.add_argument("--allow-local", action="store_true", help="whether every address may be reached, by http too")
     parser.add_argument("--this-python", action="store_true", help="refuse what this version of Python cannot run")
     parser.add_argument("--digest", help="refuse any other")
     parser.add_argument("--known", action="append", default=[], help="digest of an archive that need not be looked at")
@@ -167,9 +180,19 @@ def _ask(asked: Namespace, limits: Limits) -> Answer:
     if asked.parts is not None:
         return Answer(data=read_parts(asked.parts, limit=limits.packed_bytes, named=asked.named))
     credentials = None if asked.secret is None else read_credentials(asked.secret, named=asked.secret_named)
-    revision = asked.revision if asked.known else None
+    policy = SourcePolicy(
+        local=asked.local_files or asked.allow_local,
+        allow_private=asked.allow_private,
+        allowed_hosts=frozenset(asked.allowed_host),
+    )
+    policy.check_url(asked.url, pinned=asked.digest is not None)
     return fetch(
-        asked.url, limit=limits.packed_bytes, files=asked.local_files, credentials=credentials, revision=revision
+        asked.url,
+        limit=limits.packed_bytes,
+        files=asked.local_files,
+        policy=policy,
+        credentials=credentials,
+        revision=asked.revision if asked.known else None,
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from cloaca.packages.addresses import SourcePolicy
 from cloaca.packages.archive import Limits
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
@@ -68,6 +69,12 @@ class _Given:
             return int(given)
         return self._fault(name, given, "a whole number of at least 1", default)
 
+    def switch(self, name: str) -> bool:
+        given = self.text(name, "false")
+        if given in ("true", "false"):
+            return given == "true"
+        return self._fault(name, given, "true or false", default=False)
+
     def port_or_none(self, name: str, default: int) -> int:
         given = self.text(name, str(default))
         if given.isdecimal() and (int(given) == 0 or 1024 <= int(given) <= 65_535):
@@ -100,6 +107,13 @@ def read_cluster_settings(environment: Mapping[str, str]) -> ClusterSettings:
     pods = PodSettings(
         image=image or "unset",
         image_pull_policy=text("IMAGE_PULL_POLICY", "IfNotPresent"),
+        sources=SourcePolicy(
+            local=given.switch("SOURCES_ALLOW_LOCAL"),
+            allow_private=given.switch("SOURCES_ALLOW_PRIVATE"),
+            allowed_hosts=frozenset(
+                host.strip().lower() for host in text("SOURCES_ALLOWED_HOSTS", "").split(",") if host.strip()
+            ),
+        ),
         image_pull_secrets=tuple(name for name in text("IMAGE_PULL_SECRETS", "").split(",") if name),
         poller_service_account=text("POLLER_SERVICE_ACCOUNT", "cloacina-poller"),
         inspection_service_account=text("INSPECTION_SERVICE_ACCOUNT", "cloacina-inspection"),

@@ -60,6 +60,7 @@ class Cluster:
             "CLOACINA_POD_NAMESPACE": self.namespace,
             "CLOACINA_POD": name,
             "CLOACINA_PORT": str(self.ports[name]),
+            "CLOACINA_SOURCES_ALLOW_LOCAL": "true",  # the tests' sources listen on this machine
             "CLOACINA_POLLER_PORT": "0",  # pollers of all tests share the ports of this machine
             **environment,
         }

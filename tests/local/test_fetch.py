@@ -6,11 +6,13 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from builders import WORKFLOW, archive
+from servers import Certificate, own_certificate
 
 from cloaca.packages.archive import digest_of
 from cloaca.processes.fetch import GO_ON, STOP
@@ -41,21 +43,36 @@ class Source:
 
 @pytest.fixture
 async def source() -> AsyncIterator[Source]:
+    async with served(None) as made:
+        yield made
+
+
+@pytest.fixture
+async def secure_source(tmp_path: Path) -> AsyncIterator[Source]:
+    """The same over https; its certificate is ``own.crt``."""
+    async with served(own_certificate(tmp_path)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def served(certificate: Certificate | None) -> AsyncIterator[Source]:
     made = Source()
     app = web.Application()
     app.router.add_get("/demo.cloacina", made.answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/demo.cloacina"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=None if certificate is None else certificate.served).start()
+    scheme = "http" if certificate is None else "https"
+    made.url = f"{scheme}://127.0.0.1:{runner.addresses[0][1]}/demo.cloacina"
     yield made
     await runner.cleanup()
 
 
 async def started(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "cloaca.processes.fetch", f"--out={folder / 'out'}", *arguments]
+    here = [] if "--strict" in arguments else ["--allow-local"]  # the sources of these tests are on this machine
+    arguments = tuple(argument for argument in arguments if argument != "--strict")
+    command = [sys.executable, "-m", "cloaca.processes.fetch", f"--out={folder / 'out'}", *here, *arguments]
     words = {"CLOACA_LAST_WORDS": str(folder / "words")}
     return await asyncio.create_subprocess_exec(*command, env={**os.environ, **words})
 
@@ -142,7 +159,11 @@ async def test_a_source_that_is_not_for_here_is_not_tried_again(tmp_path: Path, 
     assert (code, report.refusal, report.retry) == (STOP, "SourceUnsupported", False)
 
 
-async def test_the_credentials_are_those_of_the_mounted_secret(tmp_path: Path, source: Source) -> None:
+async def test_the_credentials_are_those_of_the_mounted_secret(
+    tmp_path: Path, secure_source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = secure_source
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own.crt"))
     (tmp_path / "secret").mkdir()
     arguments = [f"--url={source.url}", f"--secret={tmp_path / 'secret'}", "--secret-named=team/registry"]
 
@@ -152,6 +173,11 @@ async def test_the_credentials_are_those_of_the_mounted_secret(tmp_path: Path, s
     assert "no Secret team/registry with the key token" in report.message
     (tmp_path / "secret" / "token").write_text("open-sesame\n")
     assert (await fetched(tmp_path, *arguments))[0] == GO_ON
+    (tmp_path / "secret" / "hosts").write_text("packages.example.com, registry.example.com")
+    assert (
+        "for these hosts only: packages.example.com, registry.example.com"
+        in (await fetched(tmp_path, *arguments))[1].message
+    )
 
 
 async def test_parts_that_are_mounted_are_put_together(tmp_path: Path) -> None:
@@ -164,3 +190,25 @@ async def test_parts_that_are_mounted_are_put_together(tmp_path: Path) -> None:
 
     _, report = await fetched(tmp_path, f"--parts={tmp_path / 'nothing'}", "--named=the ConfigMap team/demo")
     assert report.message.startswith("the ConfigMap team/demo is not there")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param((), "over http anybody on the way can change the archive", id="http without a pinned digest"),
+        pytest.param((f"--digest={digest_of(ONE)}",), "an address of this machine itself", id="loopback"),
+        pytest.param(
+            (f"--digest={digest_of(ONE)}", "--allow-private", "--allowed-host=127.0.0.1"),
+            "an address of this machine itself",
+            id="loopback, whatever is allowed",
+        ),
+    ],
+)
+async def test_by_default_nothing_of_the_machine_itself_is_fetched(
+    source: Source, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    code, report = await fetched(tmp_path, "--strict", f"--url={source.url}", *arguments)
+
+    assert (code, report.refusal) == (STOP, "FetchFailed")
+    assert said in report.message
+    assert source.statuses == []

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from cloaca.packages.archive import Limits
-from cloaca.processes.fetch import limits_as_arguments
+from cloaca.processes.fetch import limits_as_arguments, policy_as_arguments
 from cloaca.resources import CloacinaPackage
 from cloaca.resources.names import inspection_name
 from cloaca.store.kubernetes.archives import part_count, source_part
@@ -123,6 +123,7 @@ def _own(
             *(f"--known={digest}" for digest in known),
             *([] if revision is None or package.spec.source.url is None else [f"--revision={revision}"]),
             *(["--this-python"] if package.spec.image is None else []),  # else the import says it, in that image
+            *policy_as_arguments(settings.sources),
             *limits_as_arguments(limits),
         ],
         "volumeMounts": [

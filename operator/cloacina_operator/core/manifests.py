@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from cloaca.packages.addresses import SourcePolicy
 from cloaca.polling.schedule import JITTER
 from cloaca.polling.workers import WORKER_MEMORY
 from cloaca.resources import CloacinaPackage, Resource, WorkflowRun
@@ -59,6 +60,8 @@ class PodSettings:
 
     image: str
     image_pull_policy: str = "IfNotPresent"
+    sources: SourcePolicy = field(default_factory=SourcePolicy)
+    """Which addresses sources may be fetched from."""
     image_pull_secrets: tuple[str, ...] = ()
     poller_service_account: str = "cloacina-poller"
     run_service_account: str = "cloacina-run"
