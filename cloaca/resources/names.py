@@ -39,6 +39,8 @@ MAIN_CONTAINER = "main"
 CLUSTER_PACKAGE_LIMIT = 39
 """Characters of a package's name on a cluster: longer, and the name of a poller's pod no longer holds it whole."""
 
+RECONCILE_ANNOTATION = "reconcile.cloacina.io/requestedAt"
+"""On a package: a new value has its source asked now, as Flux's annotation of that name does."""
 FOLDER_LABEL = "cloacina.io/managed-by"
 """On a CloacinaPackage: that a folder declares it, and no person."""
 FOLDER = "folder"

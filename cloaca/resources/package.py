@@ -22,6 +22,7 @@ from cloaca.resources.meta import (
     cel,
     keyed_by,
 )
+from cloaca.resources.names import RECONCILE_ANNOTATION
 
 _JSON: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
@@ -202,6 +203,8 @@ class PackageStatus(Schema):
 
     observed_generation: int = 0
     """The metadata.generation that was looked at; an older one than the object's: out of date."""
+    last_handled_reconcile_at: str | None = Field(default=None, json_schema_extra={"maxLength": 256})
+    """The value of the annotation reconcile.cloacina.io/requestedAt for which the source was last asked."""
     conditions: Conditions = ()
     """Fetched, Verified, Agreed, Polling and their sum, Ready."""
     active: ActivePackage | None = None
@@ -241,6 +244,12 @@ class CloacinaPackage(Resource[PackageSpec, PackageStatus]):
 
     kind: Literal["CloacinaPackage"] = "CloacinaPackage"
     status: PackageStatus = Field(default_factory=PackageStatus)
+
+    @property
+    def reconcile_requested_at(self) -> str | None:
+        """What a person set to have the source asked now: any other value than before does; None: nobody did."""
+        requested = self.metadata.annotations.get(RECONCILE_ANNOTATION)
+        return None if requested is None else requested[:256]  # of an annotation that may be a quarter of a megabyte
 
     @property
     def accepted_digests(self) -> frozenset[str]:

@@ -67,7 +67,7 @@ def inspection_job(
         archive={"emptyDir": {}},
     )
     pod["spec"] = _fenced(_own(package, known, revision, settings, limits, pod["spec"]), settings)
-    identity = (package.metadata.uid, str(package.metadata.generation))
+    identity = (package.metadata.uid, str(package.metadata.generation), package.reconcile_requested_at or "")
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

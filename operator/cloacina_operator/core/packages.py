@@ -152,6 +152,8 @@ class _Steps:
             "conditions": self._conditions,
             "observed_generation": self._observed.package.metadata.generation,
         }
+        if self._observed.fetch is not None:
+            changes["last_handled_reconcile_at"] = self._observed.package.reconcile_requested_at
         status = self._status.model_copy(update=changes)
         return Plan(status=status, actions=tuple(self._actions), requeue_after=self._requeue)
 

@@ -27,6 +27,8 @@ def already_fetched(package: CloacinaPackage) -> str | None:
     status, fetched = package.status, find(package.status.conditions, PackageCondition.FETCHED)
     if status.active is None or status.candidate is not None or fetched is None:
         return None
+    if package.reconcile_requested_at != status.last_handled_reconcile_at:
+        return None
     current = fetched.observed_generation == package.metadata.generation == status.observed_generation
     told = fetched.status is ConditionStatus.TRUE and fetched.message == fetched_message(status.active.digest)
     return status.active.digest if current and told else None

@@ -45,7 +45,7 @@ FIRST_RETRY = timedelta(seconds=1)
 LONGEST_STORE_RETRY = timedelta(seconds=30)
 UNEXPECTED_PAUSE = 10.0  # seconds
 
-_Wanted = tuple[str, int]  # uid and generation of a package: what its spec asks for
+_Wanted = tuple[str, int, str | None]  # uid and generation of a package, and the request to reconcile it now
 _Work = tuple[_Wanted, str]  # for which spec, and on which digest; "": none is known yet
 
 
@@ -359,7 +359,7 @@ def _refused_import(error: LoadError, version: str | None) -> Refused:
 
 
 def _wanted(package: CloacinaPackage) -> _Wanted:
-    return (package.metadata.uid, package.metadata.generation)
+    return (package.metadata.uid, package.metadata.generation, package.reconcile_requested_at)
 
 
 def _now() -> datetime:
