@@ -37,7 +37,7 @@ class Crew:
     def __init__(self, most: int = 0, *, busy: int = 0, name: str = "") -> None:
         self._loop = asyncio.get_running_loop()
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], None], *, awaited: bool = False) -> None:
         context = copy_context()
         turn = _Turn(self._loop, job, context)
         self._loop.call_soon_threadsafe(turn.begin, context=context)
@@ -45,7 +45,10 @@ class Crew:
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         return function(*arguments)
 
-    def leave(self) -> None:
+    def fresh_context(self) -> Context:
+        return copy_context()
+
+    def leave(self, *, awaited: bool = False) -> None:
         """Nothing: nobody is kept from work here."""
 
     def back(self) -> None:

@@ -17,6 +17,7 @@ from faults.record import Record
 from cloaca.errors import StoreUnavailable
 from cloaca.resources import CloacinaPackage, Ref, Resource, Trigger, TriggerLedger, WorkflowRun
 from cloaca.store.base import Change, Store
+from cloaca.store.oddities import Oddities
 
 R = TypeVar("R", bound=Resource[Any, Any])
 T = TypeVar("T")
@@ -118,6 +119,8 @@ class FaultyStore:
         self._faults = faults
         self._record = record
         self._chance = chance
+        self.oddities = Oddities()
+        self.oddities.told = lambda odd: record.broken.append(f"{component} leaves out {odd.ref}: {odd.message}")
 
     async def get(self, kind: type[R], name: str, namespace: str = "default") -> R | None:
         ref = Ref(kind.KIND, namespace, name)
