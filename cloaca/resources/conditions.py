@@ -88,11 +88,11 @@ class PackageReason:
     SUSPENDED = Reason(
         "Suspended", "spec.suspend is true: nothing is pulled, nothing is polled; Ready keeps its status."
     )
-    VERIFIED = Reason("Verified", "The digest is the pinned one and the signature is by an accepted key.")
-    NOT_ASKED = Reason("NotAsked", "Neither spec.digest nor spec.verify asks for a check.")
+    VERIFIED = Reason("Verified", "The archive has the digest that spec.digest pins. Signatures are not checked.")
     DIGEST_MISMATCH = Reason("DigestMismatch", "The source gave other bytes than those that spec.digest pins.")
-    SIGNATURE_MISSING = Reason("SignatureMissing", "spec.verify asks for a signature and the archive has none.")
-    SIGNATURE_INVALID = Reason("SignatureInvalid", "None of the keys in spec.verify made the archive's signature.")
+    SIGNATURES_UNSUPPORTED = Reason(
+        "SignaturesUnsupported", "spec.verify has keys, and this version checks no signatures: nothing is fetched."
+    )
     INSPECTING = Reason("Inspecting", "The code is being imported in a process of its own, to compare names.")
     AGREED = Reason("Agreed", "Manifest and code name the same workflows, tasks and triggers.")
     ARCHIVE_INVALID = Reason("ArchiveInvalid", "The bytes are no usable archive: not a tar, unsafe, over a limit.")
@@ -180,7 +180,7 @@ OF_PODS = tuple(reason for reason in POD_TROUBLE if reason not in (PodReason.POL
 
 READY_OF_PACKAGE = (
     _P.READY, _P.CANDIDATE_REFUSED, _P.PROGRESSING, _P.SUSPENDED, _P.FETCH_FAILED, _P.SOURCE_UNAVAILABLE,
-    _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID,
+    _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURES_UNSUPPORTED, _P.ARCHIVE_INVALID,
     _P.MANIFEST_INVALID, _P.NAMES_DISAGREE, _P.PACKAGE_NAME_TAKEN, _P.TRIGGER_NAME_TAKEN, _P.PYTHON_UNSUPPORTED,
     _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED, _P.POLLER_FAILED, *OF_PODS,
 )  # fmt: skip
@@ -219,8 +219,8 @@ class PackageCondition:
     )
     VERIFIED = ConditionType(
         "Verified",
-        "Its digest and signature are what the spec demands.",
-        (_P.VERIFIED, _P.NOT_ASKED, _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID),
+        "Its digest is the one that spec.digest pins; absent where the spec asks for no check.",
+        (_P.VERIFIED, _P.DIGEST_MISMATCH, _P.SIGNATURES_UNSUPPORTED),
     )
     AGREED = ConditionType(
         "Agreed",
@@ -244,7 +244,7 @@ class PackageCondition:
         _P.FETCHING, _P.FETCH_FAILED, _P.INSPECTING, _P.POLLER_STARTING, _P.PROGRESSING, *OF_PODS
     )
     STALLED = _stalled(
-        _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURE_MISSING, _P.SIGNATURE_INVALID, _P.ARCHIVE_INVALID,
+        _P.SOURCE_UNSUPPORTED, _P.DIGEST_MISMATCH, _P.SIGNATURES_UNSUPPORTED, _P.ARCHIVE_INVALID,
         _P.MANIFEST_INVALID, _P.NAMES_DISAGREE, _P.PACKAGE_NAME_TAKEN, _P.TRIGGER_NAME_TAKEN, _P.PYTHON_UNSUPPORTED,
         _P.IMPORT_FAILED, _P.IMPORT_TIMED_OUT, _P.IMPORT_CRASHED,
     )  # fmt: skip

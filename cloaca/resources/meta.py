@@ -30,7 +30,7 @@ CONDITION_REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 CONFIG_MAP_KEY = r"^[-._a-zA-Z0-9]+$"
-SOURCE_URL = r"^((https?|s3|gs|oci)://[^/@\s]+/\S+|file:///\S+)$"
+SOURCE_URL = r"^((https?|s3|gs|az|oci)://[^/@\s]+/\S+|file:///\S+)$"
 TIME_ZONE = r"^[A-Za-z][-+A-Za-z0-9_/]*$"
 
 PATTERNS = {
@@ -40,7 +40,7 @@ PATTERNS = {
     DIGEST: "sha256: and 64 hexadecimal digits",
     OBJECT_NAME: "the name of an object: lower case letters, digits, '-' and '.'",
     CONFIG_MAP_KEY: "a key of a ConfigMap: letters, digits, '-', '_' and '.'",
-    SOURCE_URL: "an http, https, s3, gs, oci or file URL with a path and without user or password",
+    SOURCE_URL: "an http, https or file URL with a path and without user or password",
     TIME_ZONE: "an IANA time zone, such as Europe/Zurich",
 }
 """Pattern → what it asks for, in words."""

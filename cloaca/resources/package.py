@@ -27,6 +27,17 @@ from cloaca.resources.names import RECONCILE_ANNOTATION
 _JSON: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
+SIGNATURES_UNSUPPORTED = (
+    "signatures are not checked by this version: remove spec.verify, and set spec.digest to accept one archive only"
+)
+# Only the API server checks these two: the types read what was stored before there were such rules, and the daemon on a
+# person's own machine may fetch over http.
+_SCHEME_UNSUPPORTED = (
+    "s3, gs, az and oci sources are not supported by this version: use an https URL, or a ConfigMap (cloaca deploy)"
+)
+_HTTP_UNPINNED = "over http anybody on the way can change the archive: use https, or set spec.digest"
+
+
 class TriggerCreation(str, Enum):
     """Who makes the Trigger objects of a package."""
 
@@ -49,11 +60,15 @@ class PackageSource(Schema):
     """Where the archive is: exactly one of ``url`` and ``configMap``."""
 
     model_config = ConfigDict(
-        json_schema_extra=cel(("has(self.url) != has(self.configMap)", "exactly one of url and configMap must be set"))
+        json_schema_extra=cel(
+            ("has(self.url) != has(self.configMap)", "exactly one of url and configMap must be set"),
+            ("!has(self.url) || !self.url.matches('^(s3|gs|az|oci)://')", _SCHEME_UNSUPPORTED),
+        )
     )
 
     url: str | None = Field(default=None, max_length=2048, pattern=SOURCE_URL)
-    """Pull from here: http(s), s3, gs or oci; file in the local daemon only. Credentials go into secretRef."""
+    """Pull from here: https, or http where ``digest`` is set; file in the local daemon only. Credentials go into
+    secretRef. A cluster refuses s3, gs, az and oci URLs: this version cannot pull from them."""
     config_map: ConfigMapSource | None = None
     """Read from a ConfigMap, or several where it does not fit into one; `cloaca deploy` makes them."""
 
@@ -72,10 +87,14 @@ class SecretReference(Schema):
 
 
 class Verification(Schema):
-    """Which signatures are accepted."""
+    """Which signatures are accepted. This version checks none, so a package that has keys here is refused."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(("!has(self.publicKeys) || size(self.publicKeys) == 0", SIGNATURES_UNSUPPORTED))
+    )
 
     public_keys: tuple[str, ...] = Field(default=(), max_length=16)
-    """PEM-encoded; a package signed by none of them is refused. Empty: no signature is asked for."""
+    """PEM-encoded. Must be empty: signatures are not checked by this version."""
 
 
 class RunDefaults(Schema):
@@ -92,14 +111,21 @@ class RunDefaults(Schema):
 class PackageSpec(Schema):
     """What a person declares of a package."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("!has(self.source.url) || !self.source.url.startsWith('http://') || has(self.digest)", _HTTP_UNPINNED)
+        )
+    )
+
     source: PackageSource
     """Where the archive is."""
     secret_ref: SecretReference | None = None
     """Credentials for the source."""
     digest: Digest | None = None
-    """Pin: an archive with any other digest is refused. Unset: whatever the source gives is looked at."""
+    """Pin: an archive with any other digest is refused. Unset: whatever the source gives is looked at, which a cluster
+    refuses for an http URL."""
     verify: Verification | None = None
-    """Which signatures are accepted; unset: none is asked for."""
+    """Which signatures are accepted. Keys in it are refused: signatures are not checked by this version."""
     interval: PullInterval | None = None
     """How often the source is pulled again; unset or 0s: only when the spec changes."""
     triggers: TriggerCreation = TriggerCreation.AUTO

@@ -24,12 +24,14 @@ from cloaca.resources.names import (
     trigger_object_name,
 )
 from cloaca.resources.package import (
+    SIGNATURES_UNSUPPORTED,
     ActivePackage,
     CandidatePackage,
     HistoryEntry,
     TriggerCreation,
     TriggerEntry,
 )
+from cloaca.resources.phases import ConditionStatus
 from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import PackageReference
 from cloacina_operator.core.namesakes import is_second
@@ -125,6 +127,7 @@ class ObservedPackage:
 def plan(observed: ObservedPackage) -> PackagePlan:
     """Fetch, verify, agree, accept, then poll. A bad archive never takes down the one that is active."""
     steps = _Steps(observed)
+    steps.forget_other_verification()
     if observed.package.spec.suspend:
         steps.suspended()
     else:
@@ -159,6 +162,14 @@ class _Steps:
 
     # --- the archive
 
+    def forget_other_verification(self) -> None:
+        """Verified is about what the spec asks for now: absent where it asks for nothing, or for another digest."""
+        pinned = self._observed.package.spec.digest
+        before = find(self._conditions, PackageCondition.VERIFIED)
+        stale = before is not None and before.status is ConditionStatus.TRUE and before.message != f"digest {pinned}"
+        if pinned is None or stale:
+            self._conditions = without_condition(self._conditions, PackageCondition.VERIFIED)
+
     def suspended(self) -> None:
         """Ready keeps its status: what waits for a package that a person has put to rest must not wait for ever."""
         said = "suspended: set spec.suspend to false to go on"
@@ -179,6 +190,10 @@ class _Steps:
 
     def source(self) -> None:
         """From the source to an accepted archive, as far as it has come."""
+        verify = self._observed.package.spec.verify
+        if verify is not None and verify.public_keys:
+            self._signatures_unsupported()
+            return
         fetch = self._observed.fetch
         trouble = self._observed.source_trouble
         active = None if self._active is None else self._active.digest
@@ -233,10 +248,16 @@ class _Steps:
         elif not self._reached:
             self._set(PackageCondition.RECONCILING, True, failed.reason, failed.message)
 
+    def _signatures_unsupported(self) -> None:
+        """The API server refuses such a spec, but some were stored before it did, and a daemon has no such server."""
+        reason = PackageReason.SIGNATURES_UNSUPPORTED
+        self._set(PackageCondition.VERIFIED, False, reason, SIGNATURES_UNSUPPORTED)
+        self._refuse(Refused(reason=reason, message=SIGNATURES_UNSUPPORTED, version=None), None, stalled=True)
+
     def _verify(self, digest: str) -> None:
         pinned = self._observed.package.spec.digest
-        reason = PackageReason.NOT_ASKED if pinned is None else PackageReason.VERIFIED
-        self._set(PackageCondition.VERIFIED, True, reason, "" if pinned is None else f"digest {pinned}")
+        if pinned is not None:
+            self._set(PackageCondition.VERIFIED, True, PackageReason.VERIFIED, f"digest {pinned}")
         self._repull()
         if self._active is not None and self._active.digest == digest:
             self._settle()

@@ -169,7 +169,8 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("CloacinaPackage", {"source": {"configMap": {"name": "x"}}}),
     ("CloacinaPackage", {"digest": DIGEST, "interval": "100ms", "triggers": "Manual", "runs": {}}),
     ("CloacinaPackage", {"podTemplate": {"spec": {"containers": [{"name": "main", "anything": [1]}]}}}),
-    ("CloacinaPackage", {"verify": {"publicKeys": ["a"] * 16}}),
+    ("CloacinaPackage", {"verify": {"publicKeys": ["a"] * 16}}),  # but for the rules that only a server checks
+    ("CloacinaPackage", {"source": {"url": "az://account/container/p.cloacina"}}),
     ("Trigger", {}),
     ("Trigger", {"pollInterval": "100ms", "timeout": "1ms"}),
     ("Trigger", {"pollInterval": "999999h"}),
