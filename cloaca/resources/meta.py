@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -59,9 +59,30 @@ def keyed_by(field: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [field]}
 
 
-def cel(*rules: tuple[str, str]) -> dict[str, Any]:
+class AtCreation(NamedTuple):
+    """A rule for new objects only: what is stored already can still be updated."""
+
+    rule: str
+    message: str
+
+
+def cel(*rules: tuple[str, str] | AtCreation) -> dict[str, Any]:
     """Schema of rules that the API server checks: pairs of a CEL expression and what to say where it is false."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
+    return {"x-kubernetes-validations": [_rule(rule) for rule in rules]}
+
+
+def _rule(stated: tuple[str, str] | AtCreation) -> dict[str, Any]:
+    rule, message = stated
+    if isinstance(stated, AtCreation):
+        return {"rule": f"oldSelf.hasValue() || {rule}", "message": message, "optionalOldSelf": True}
+    return {"rule": rule, "message": message}
+
+
+NAME_RULE = (
+    "self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+    "metadata.name must be at most 52 lower case letters, digits and '-': names of pods are made from it",
+)
+"""Of every kind."""
 
 
 def _at_least(shortest: str, *, or_zero: bool = False) -> AfterValidator:
@@ -214,14 +235,7 @@ StatusT = TypeVar("StatusT", bound=Schema)
 class Resource(Schema, Generic[SpecT, StatusT]):
     """One object of a kind. Frozen: change it with ``with_spec``/``with_status`` and write it to a store."""
 
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                "self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-                "metadata.name must be at most 52 lower case letters, digits and '-': names of pods are made from it",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=cel(NAME_RULE))
 
     KIND: ClassVar[str]
     PLURAL: ClassVar[str]

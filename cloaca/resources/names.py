@@ -53,6 +53,15 @@ TRIGGER_UID_LABEL = "cloacina.io/trigger-uid"
 KEY_HASH_LENGTH = 10  # 50 bits: two keys of one trigger that collide are as good as never met
 SHORT_HASH_LENGTH = 6  # tells apart names that look alike once they are made valid
 
+RESERVED_WORDS = ("poller", "inspect", "source")
+"""The admission policies tell by these what a pod is: ``<package>-<word>-<hash>-<5 characters>`` for pods of a package,
+``<run>-<5 characters>`` for those of a run."""
+RESERVED_TRIGGER_NAME = f"^.+-({'|'.join(RESERVED_WORDS)})$"
+"""Of a Trigger whose runs would be named as pods of a package are. RE2 and Python read both patterns."""
+RESERVED_RUN_NAME = f"^.+-({'|'.join(RESERVED_WORDS)})-[a-z0-9]{{1,10}}$"
+"""Of a run whose pod would be named as a pod of a package is."""
+
+_RESERVED_TRIGGER, _RESERVED_RUN = re.compile(RESERVED_TRIGGER_NAME), re.compile(RESERVED_RUN_NAME)
 _VALID_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _VALID_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 
@@ -75,14 +84,15 @@ def second_package_name(package: str) -> str:
 
 
 def trigger_object_name(package: str, trigger: str) -> str:
-    """Of the Trigger object that the operator makes: ``<package>-<trigger>``, at most 40 characters.
+    """Of the Trigger object that the operator makes: ``<package>-<trigger>``, at most 40 characters, and a hash after
+    it where that ends in a reserved word.
 
     ``package`` is the name of the CloacinaPackage, ``trigger`` the one in the decorator, where case counts: ``Inbox``
     and ``inbox`` of one package get two names. ``data`` with ``ingest_inbox`` and ``data-ingest`` with ``inbox`` do
     not: whoever creates the object and meets one of another owner has to say so.
     """
     plain = f"{object_name(package, 253)}-{object_name(trigger, 253)}"
-    if len(plain) <= TRIGGER_NAME_LIMIT and trigger == trigger.lower():
+    if len(plain) <= TRIGGER_NAME_LIMIT and trigger == trigger.lower() and not _RESERVED_TRIGGER.search(plain):
         return plain
     return _shortened(plain, digest(package, trigger, length=SHORT_HASH_LENGTH), TRIGGER_NAME_LIMIT)
 
@@ -122,7 +132,10 @@ def tick_of(trigger_name: str, run_name: str) -> int | None:
 
 def manual_run_name(base: str, unique: str) -> str:
     """Of a run that a person starts: ``<base>-<unique>``; whoever calls brings something unique."""
-    return _run_name(base, object_name(unique, RUN_NAME_LIMIT // 2))
+    suffix = object_name(unique, RUN_NAME_LIMIT // 2)
+    if _RESERVED_RUN.search(f"x-{suffix}"):
+        suffix = f"{suffix}-{digest(unique, length=11)}"  # longer than what such a pod has there
+    return _run_name(base, suffix)
 
 
 def run_labels(package: str | None = None, trigger: str | None = None, workflow: str | None = None) -> dict[str, str]:
@@ -185,8 +198,14 @@ def _bytes(parts: Iterable[str]) -> Iterable[bytes]:
 
 
 def _run_name(base: str, suffix: str) -> str:
-    """``<base>-<suffix>``, with the base shortened and hashed where that is too long: the suffix stays whole."""
-    return f"{_beginning(base, RUN_NAME_LIMIT - len(suffix) - 1)}-{suffix}"
+    """``<base>-<suffix>``, with the base shortened and hashed where that is too long, and hashed where the name
+    would be that of another kind of pod: the suffix stays whole."""
+    limit = RUN_NAME_LIMIT - len(suffix) - 1
+    name = f"{_beginning(base, limit)}-{suffix}"
+    if _RESERVED_RUN.search(name):
+        hashed = digest(base, length=SHORT_HASH_LENGTH)
+        return f"{_shortened(_beginning(base, limit), hashed, limit)}-{suffix}"
+    return name
 
 
 _beginning = lru_cache(maxsize=256)(object_name)  # the same for all runs of a workflow or a trigger

@@ -8,6 +8,8 @@ from pydantic import ConfigDict, Field
 
 from cloaca.resources.columns import AGE, Column
 from cloaca.resources.meta import (
+    NAME_RULE,
+    AtCreation,
     Conditions,
     Digest,
     JsonObject,
@@ -20,6 +22,7 @@ from cloaca.resources.meta import (
     cel,
     keyed_by,
 )
+from cloaca.resources.names import RESERVED_RUN_NAME
 from cloaca.resources.phases import RunPhase, TaskPhase
 
 
@@ -32,6 +35,10 @@ class TriggerReference(Schema):
     """Its uid: a Trigger deleted and made again is another one."""
 
 
+NAME_RESERVED = (
+    "metadata.name must not end in -poller-, -inspect- or -source- and up to 10 letters or digits: the pod of this run "
+    "would be taken for one that works for a package; choose another name"
+)
 _ENDED = "oldSelf.phase in ['Completed', 'Failed', 'Cancelled', 'Deduplicated']"
 _PHASE_STAYS = f"!has(oldSelf.phase) || !({_ENDED}) || (has(self.phase) && self.phase == oldSelf.phase)"
 
@@ -127,6 +134,12 @@ class RunStatus(Schema):
 
 class WorkflowRun(Resource[RunSpec, RunStatus]):
     """One execution of a workflow."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            NAME_RULE, AtCreation(f"!self.metadata.name.matches('{RESERVED_RUN_NAME}')", NAME_RESERVED)
+        )
+    )
 
     KIND: ClassVar[str] = "WorkflowRun"
     PLURAL: ClassVar[str] = "workflowruns"

@@ -10,7 +10,9 @@ from pydantic import ConfigDict, Field, model_validator
 from cloaca.resources.columns import AGE, Column, condition_column
 from cloaca.resources.meta import (
     DURATION,
+    NAME_RULE,
     TIME_ZONE,
+    AtCreation,
     Conditions,
     Duration,
     JsonObject,
@@ -22,6 +24,7 @@ from cloaca.resources.meta import (
     cel,
 )
 from cloaca.resources.meta import PackageReference as PackageReference  # noqa: PLC0414  # who reads triggers gets it from here
+from cloaca.resources.names import RESERVED_TRIGGER_NAME
 
 
 class ConcurrencyPolicy(str, Enum):
@@ -51,6 +54,10 @@ class TickOutcome(str, Enum):
 
 
 _SPAN: dict[str, Any] = {"maxLength": 64, "pattern": DURATION}
+NAME_RESERVED = (
+    "metadata.name must not end in -poller, -inspect or -source: the pods of its runs would be taken for others that "
+    "work for a package; choose another name"
+)
 _TIME_ZONE_ALONE = "timeZone says nothing without schedule: set schedule, or remove timeZone"
 _DEADLINE_ALONE = "startingDeadlineSeconds says nothing without schedule: set schedule, or remove it"
 _BOTH_CLOCKS = "schedule replaces polling: remove pollInterval or schedule"
@@ -213,6 +220,12 @@ class TriggerStatus(Schema):
 
 class Trigger(Resource[TriggerSpec, TriggerStatus]):
     """One trigger function of a package, polled."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            NAME_RULE, AtCreation(f"!self.metadata.name.matches('{RESERVED_TRIGGER_NAME}')", NAME_RESERVED)
+        )
+    )
 
     KIND: ClassVar[str] = "Trigger"
     PLURAL: ClassVar[str] = "triggers"

@@ -7,11 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloaca.resources.names import (
+    RESERVED_RUN_NAME,
+    RESERVED_TRIGGER_NAME,
+    RESERVED_WORDS,
     keyed_run_name,
     label_value,
     manual_run_name,
     object_name,
     run_labels,
+    scheduled_run_name,
+    tick_of,
     tick_run_name,
     trigger_labels,
     trigger_object_name,
@@ -69,6 +74,45 @@ def test_a_run_without_a_key_is_named_after_its_tick() -> None:
 
 def test_a_run_by_hand_is_named_by_what_the_caller_brings() -> None:
     assert manual_run_name("data_ingest", "k3x9q") == "data-ingest-k3x9q"
+
+
+RESERVED = re.compile(RESERVED_RUN_NAME)
+WORDY = st.lists(
+    st.sampled_from(["a", "data", "poller", "inspect", "source", "Poller", "7"]), min_size=1, max_size=9
+).map("-".join)
+
+
+def test_a_trigger_whose_name_is_a_reserved_word_is_told_apart_by_a_hash() -> None:
+    for word in RESERVED_WORDS:
+        name = trigger_object_name("data", word)
+        assert re.fullmatch(f"data-{word}-[a-z2-7]{{6}}", name)
+        assert trigger_object_name(f"data-{word}", "x") == f"data-{word}-x"
+    assert trigger_object_name("data", "pollers") == "data-pollers"
+
+
+def test_runs_of_a_trigger_that_was_made_before_words_were_reserved_have_names_of_their_own() -> None:
+    assert re.fullmatch("data-poller-[a-z2-7]{6}-7", tick_run_name("data-poller", 7))
+    assert tick_of("data-poller", tick_run_name("data-poller", 7)) == 7
+    assert re.fullmatch("data-poller-[a-z2-7]{6}-[a-z2-7]{10}", keyed_run_name("data-poller", "uid", "key"))
+    assert tick_run_name("data-poller", 7, 0) == "data-poller-7-0"  # no pod of a poller is named so
+
+
+@given(package=WORDY | TEXT, trigger=WORDY | TEXT, text=WORDY | TEXT, tick=st.integers(0, 10**12))
+def test_no_name_that_we_make_is_one_that_the_server_refuses(package: str, trigger: str, text: str, tick: int) -> None:
+    made = trigger_object_name(package, trigger)
+    assert not re.search(RESERVED_TRIGGER_NAME, made)
+    for base in (made, package, trigger):  # a person may have named the trigger or the workflow
+        runs = [
+            keyed_run_name(base, "uid", text),
+            tick_run_name(base, tick),
+            tick_run_name(base, tick, 0),
+            scheduled_run_name(base, tick),
+            manual_run_name(base, text),
+        ]
+        for name in runs:
+            assert not RESERVED.search(name), name
+            assert DNS_LABEL.fullmatch(name), name
+            assert len(name) <= 52, name
 
 
 @given(base=TEXT, text=TEXT, tick=st.integers(0, 10**12), index=st.none() | st.integers(0, 10**5))
