@@ -38,6 +38,9 @@ _SCHEME_UNSUPPORTED = (
 _HTTP_UNPINNED = "over http anybody on the way can change the archive: use https, or set spec.digest"
 
 
+_ONE_ACCOUNT = "poller and run must be different accounts: a run must not have the rights of the poller"
+
+
 class TriggerCreation(str, Enum):
     """Who makes the Trigger objects of a package."""
 
@@ -97,6 +100,27 @@ class Verification(Schema):
     """PEM-encoded. Must be empty: signatures are not checked by this version."""
 
 
+class ServiceAccounts(Schema):
+    """The service accounts of a package's pods, which are in its namespace and bound to the roles that each needs."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(("!has(self.poller) || !has(self.run) || self.poller != self.run", _ONE_ACCOUNT))
+    )
+
+    poller: ObjectName | None = None
+    """Of the poller; unset: the one that the operator was set up with."""
+    run: ObjectName | None = None
+    """Of runs; unset: the one that the operator was set up with."""
+    inspection: ObjectName | None = None
+    """Of inspections; unset: the one that the operator was set up with."""
+
+    @model_validator(mode="after")
+    def _one_each(self) -> ServiceAccounts:
+        if self.poller is not None and self.poller == self.run:
+            raise ValueError(_ONE_ACCOUNT)
+        return self
+
+
 class RunDefaults(Schema):
     """What a run of this package gets where its trigger or its author says nothing."""
 
@@ -137,7 +161,10 @@ class PackageSpec(Schema):
     pod_template: dict[str, Any] | None = Field(
         default=None, json_schema_extra={"properties": {"metadata": _JSON, "spec": _JSON}}
     )
-    """Partial pod template, merged strategically over ours: env, envFrom, resources, volumes, nodeSelector …"""
+    """Partial pod template, merged strategically over ours: env, envFrom, resources, volumes, nodeSelector … A service
+    account in it is ignored: set serviceAccounts."""
+    service_accounts: ServiceAccounts | None = None
+    """Service accounts of the pods, by what the pods are for; unset: those that the operator was set up with."""
     runs: RunDefaults = Field(default_factory=RunDefaults, json_schema_extra={"default": {}})
     """Defaults for the package's runs."""
 
@@ -246,7 +273,7 @@ class PackageStatus(Schema):
     trigger_count: int = 0
     """How many triggers the active archive has: a table cannot count them."""
     warnings: tuple[str, ...] = ()
-    """What is odd about the active archive, but no reason to refuse it."""
+    """What is odd about the active archive or the spec, but no reason to refuse it."""
     history: tuple[HistoryEntry, ...] = ()
     """Newest first, at most 10."""
 

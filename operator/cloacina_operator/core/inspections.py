@@ -24,6 +24,7 @@ from cloacina_operator.core.manifests import (
     Component,
     Manifest,
     PodSettings,
+    account_of,
     labels_of,
     metadata_of,
     pod_of,
@@ -66,7 +67,8 @@ def inspection_job(
         restart="Never",
         archive={"emptyDir": {}},
     )
-    pod["spec"] = _fenced(_own(package, known, revision, settings, limits, pod["spec"]), settings)
+    account = account_of(package, Component.INSPECTION) or settings.inspection_service_account
+    pod["spec"] = _fenced(_own(package, known, revision, settings, limits, pod["spec"]), account)
     identity = (package.metadata.uid, str(package.metadata.generation), package.reconcile_requested_at or "")
     return {
         "apiVersion": "batch/v1",
@@ -181,7 +183,7 @@ def _token_sources() -> list[Manifest]:
     ]
 
 
-def _fenced(spec: Manifest, settings: PodSettings) -> Manifest:
+def _fenced(spec: Manifest, account: str) -> Manifest:
     """``spec`` without any way to the token, or to the source's credentials, from another container than ``fetch``."""
     private = {TOKEN_VOLUME, SECRET_VOLUME}
     containers: dict[str, Any] = {}
@@ -196,7 +198,7 @@ def _fenced(spec: Manifest, settings: PodSettings) -> Manifest:
         **{key: value for key, value in spec.items() if key != "serviceAccount"},
         **containers,
         "volumes": [volume if volume["name"] in private else _tokenless(volume) for volume in spec["volumes"]],
-        "serviceAccountName": settings.inspection_service_account,
+        "serviceAccountName": account,
         "automountServiceAccountToken": False,
     }
 

@@ -44,6 +44,10 @@ RUN_GRACE = 30
 """Seconds that a process gets to record what was finished, between SIGTERM and SIGKILL."""
 
 
+ACCOUNT_FIELDS = ("serviceAccountName", "serviceAccount")
+"""Of a pod; the latter is the older name of the former."""
+
+
 class Component(str, Enum):
     """What a pod is for."""
 
@@ -107,7 +111,7 @@ def poller_deployment(package: CloacinaPackage, digest: str, parts: int, setting
                 settings=settings,
                 labels=labels,
                 arguments=arguments,
-                account=settings.poller_service_account,
+                account=account_of(package, Component.POLLER) or settings.poller_service_account,
                 restart="Always",
                 port=port,
             ),
@@ -146,7 +150,7 @@ def run_job(
         settings=settings,
         labels=labels,
         arguments=arguments,
-        account=settings.run_service_account,
+        account=account_of(package, Component.RUN) or settings.run_service_account,
         restart="Never",
     )
     pod["metadata"]["annotations"] = {**pod["metadata"]["annotations"], ATTEMPT_ANNOTATION: str(attempt)}
@@ -273,7 +277,7 @@ def pod_of(
             "volumes": [{"name": ARCHIVE_VOLUME, **(archive or _mounted(package, digest, parts))}],
         },
     }
-    return merged(merged(ours, package.spec.pod_template or {}), always)
+    return merged(merged(ours, _without_account(package.spec.pod_template or {})), always)
 
 
 def _mounted(package: CloacinaPackage, digest: str, parts: int) -> Manifest:
@@ -292,3 +296,23 @@ def _mounted(package: CloacinaPackage, digest: str, parts: int) -> Manifest:
             ],
         }
     }
+
+
+def account_of(package: CloacinaPackage, component: Component) -> str | None:
+    """The service account that the package brings for such pods; None: it brings none."""
+    accounts = package.spec.service_accounts
+    if accounts is None:
+        return None
+    return {
+        Component.POLLER: accounts.poller,
+        Component.RUN: accounts.run,
+        Component.INSPECTION: accounts.inspection,
+    }.get(component)
+
+
+def _without_account(template: Manifest) -> Manifest:
+    """A podTemplate is of pollers, runs and inspections alike: an account in it would have the rights of all."""
+    spec = template.get("spec")
+    if not isinstance(spec, dict):
+        return template
+    return {**template, "spec": {key: value for key, value in spec.items() if key not in ACCOUNT_FIELDS}}

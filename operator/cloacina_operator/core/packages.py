@@ -34,6 +34,7 @@ from cloaca.resources.package import (
 from cloaca.resources.phases import ConditionStatus
 from cloaca.resources.spans import parse_span
 from cloaca.resources.trigger import PackageReference
+from cloacina_operator.core.manifests import ACCOUNT_FIELDS
 from cloacina_operator.core.namesakes import is_second
 from cloacina_operator.core.plan import Action, AwaitNews, CreateTrigger, EnsurePoller, Fetch, Inspect, Plan, StopPoller
 
@@ -45,6 +46,7 @@ ACCEPTED_KEPT = 4
 and the three before it. A run that pins one can still start."""
 LONGEST_RETRY = timedelta(minutes=10)
 """Between two tries to get an archive."""
+ACCOUNT_IGNORED = "the service account in spec.podTemplate is ignored: set spec.serviceAccounts.poller and .run instead"
 _IMPORTING = "importing the code to compare names"
 
 
@@ -153,6 +155,7 @@ class _Steps:
         changes = {
             **self._changes,
             "conditions": self._conditions,
+            "warnings": self._warnings,
             "observed_generation": self._observed.package.metadata.generation,
         }
         if self._observed.fetch is not None:
@@ -325,8 +328,7 @@ class _Steps:
 
     def _settle(self) -> None:
         self._changes["candidate"] = None
-        warnings = self._changes.get("warnings", self._status.warnings)
-        self._set(PackageCondition.AGREED, True, PackageReason.AGREED, "; ".join(warnings))
+        self._set(PackageCondition.AGREED, True, PackageReason.AGREED, "; ".join(self._warnings))
 
     def _refuse(self, refused: Refused, digest: str | None, stalled: bool) -> None:
         """Say what is wrong with the candidate; the active archive stays."""
@@ -438,6 +440,14 @@ class _Steps:
         """Whether the spec as it is was once carried out: Ready tells of an older one until then."""
         ready = find(self._conditions, PackageCondition.READY)
         return ready is not None and ready.observed_generation == self._observed.package.metadata.generation
+
+    @property
+    def _warnings(self) -> tuple[str, ...]:
+        """Of the active archive, and of the spec as it is now."""
+        known: tuple[str, ...] = self._changes.get("warnings", self._status.warnings)
+        spec = (self._observed.package.spec.pod_template or {}).get("spec")
+        ignored = isinstance(spec, dict) and any(field in spec for field in ACCOUNT_FIELDS)
+        return (*(one for one in known if one != ACCOUNT_IGNORED), *((ACCOUNT_IGNORED,) if ignored else ()))
 
     @property
     def _active(self) -> ActivePackage | None:

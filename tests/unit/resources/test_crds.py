@@ -169,6 +169,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("CloacinaPackage", {"source": {"configMap": {"name": "x"}}}),
     ("CloacinaPackage", {"digest": DIGEST, "interval": "100ms", "triggers": "Manual", "runs": {}}),
     ("CloacinaPackage", {"podTemplate": {"spec": {"containers": [{"name": "main", "anything": [1]}]}}}),
+    ("CloacinaPackage", {"serviceAccounts": {"poller": "a", "run": "b", "inspection": "a"}}),
     ("CloacinaPackage", {"verify": {"publicKeys": ["a"] * 16}}),  # but for the rules that only a server checks
     ("CloacinaPackage", {"source": {"url": "az://account/container/p.cloacina"}}),
     ("Trigger", {}),
@@ -243,6 +244,13 @@ AGAINST_RULES: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("CloacinaPackage", "a", {"source": {"url": "s3://a/b", "configMap": {"name": "x"}}}, "spec.source: ", "exactly"),
     ("CloacinaPackage", "a.b", {}, "metadata.name: ", NAME_RULE),
     ("CloacinaPackage", "a" * 53, {}, "metadata.name: ", NAME_RULE),
+    (
+        "CloacinaPackage",
+        "a",
+        {"serviceAccounts": {"poller": "own", "run": "own"}},
+        "spec.serviceAccounts: ",
+        "poller and run must be different accounts",
+    ),
     ("Trigger", "a", {"timeZone": "UTC"}, "spec: ", "timeZone says nothing without schedule"),
     ("Trigger", "a", {"startingDeadlineSeconds": 3}, "spec: ", "says nothing without schedule"),
     ("Trigger", "a", {"schedule": "@hourly", "pollInterval": "5s"}, "spec: ", "schedule replaces polling"),
