@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import binaries
+from cluster import binaries, rights
 from cluster.control_plane import ControlPlane, given_cluster
 from cluster.control_plane import control_plane as started
 from groups import API_SERVER, OPERATORS
 
+UNUSED = pytest.StashKey[list[str]]()
 CLUSTER = Path(__file__).parent / "cluster"
 
 
-def pytest_configure() -> None:
-    """Let programs of the tests be interrupted, though a shell that runs us in the background has Ctrl-C ignored."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let programs of the tests be interrupted, though a shell that runs us in the background has Ctrl-C ignored. Give
+    all processes of the tests one folder for the rights that they use."""
+    if not hasattr(config, "workerinput"):
+        os.environ[rights.FOLDER] = tempfile.mkdtemp(prefix="cloacina-rights-")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,6 +35,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "control_plane" in getattr(item, "fixturenames", ()):
             charts = item.path.is_relative_to(CLUSTER / "chart")
             item.add_marker(OPERATORS if item.path.is_relative_to(CLUSTER) and not charts else API_SERVER)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail where a role of the chart allows what no test used, if all tests ran that use them."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    folder = Path(os.environ[rights.FOLDER])
+    part = bool(config.option.keyword) or config.option.markexpr not in ("", "not long")
+    part = part or any("::" in argument for argument in config.args)
+    lines = rights.judged(folder, part=part or exitstatus != pytest.ExitCode.OK)
+    if lines:
+        config.stash[UNUSED] = lines
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the rights that nobody used."""
+    lines = config.stash.get(UNUSED, [])
+    if lines:
+        terminalreporter.section("rights that the chart grants and no test used", red=True)
+        terminalreporter.write_line("Take them out of manifests/chart/templates/rbac-*.yaml, or test what needs them:")
+        for line in lines:
+            terminalreporter.write_line(f"  {line}")
 
 
 @pytest.fixture(scope="session")

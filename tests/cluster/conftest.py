@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cluster import rights
 from cluster.chart.helm_binary import HelmMissing, built_helm
 from cluster.control_plane import ControlPlane
 from cluster.operated import Cluster
@@ -28,7 +29,9 @@ def helm() -> Path:
 
 
 @pytest.fixture
-async def cluster(control_plane: ControlPlane, tmp_path: Path, helm: Path) -> AsyncIterator[Cluster]:
+async def cluster(
+    control_plane: ControlPlane, tmp_path: Path, helm: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Cluster]:
     """A namespace with a release of the chart, and no operator yet. No request may be refused by the time it ends."""
     name = f"test-{os.urandom(4).hex()}"
     control_plane.namespace(name, {"pod-security.kubernetes.io/enforce": "restricted"})
@@ -50,9 +53,10 @@ async def cluster(control_plane: ControlPlane, tmp_path: Path, helm: Path) -> As
     if not control_plane.processes:
         return  # somebody else's cluster keeps no record for us
     assert control_plane.asked(release.user)
-    accounts = (
-        release.user,
-        *(f"system:serviceaccount:{name}:cloacina-{pod}" for pod in ("poller", "run", "inspection")),
-    )
-    refused = [request for user in accounts for request in control_plane.asked(user) if request.code == 403]
+    pods = {pod: f"system:serviceaccount:{name}:cloacina-{pod}" for pod in ("poller", "run", "inspection")}
+    asked = {role: control_plane.asked(user) for role, user in {"operator": release.user, **pods}.items()}
+    asked["operator-lead"] = asked["operator"]  # one account has both roles, here in one namespace
+    shown = {role: rights.used(requests) for role, requests in asked.items()}
+    rights.note(request.path, rights.granted(release.documents, f"cloacina-{name}"), shown)
+    refused = [one for requests in asked.values() for one in requests if one.code == 403]
     assert not refused, "the roles of the chart do not allow what is asked for"

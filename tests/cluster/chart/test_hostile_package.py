@@ -194,11 +194,8 @@ def _privileged(s: Scene, pod: str) -> Kubectl:
 
 def _forged_trigger(s: Scene) -> object:
     """The status of another package's trigger, in a body that says the trigger is the writer's own."""
-    seen = s.admin.get("ctrig", "alpha-b-inbox", "-n", s.namespace)
-    seen["spec"]["packageRef"]["name"] = "alpha"
-    seen["status"] = {"sequence": 7}
-    path = f"/apis/cloacina.io/v1alpha1/namespaces/{s.namespace}/triggers/alpha-b-inbox/status"
-    return s.poller()("replace", "--raw", path, "-f", "-", document=seen)
+    spec = {"packageRef": {"name": "alpha"}}
+    return s.poller().patch_status("ctrig", "alpha-b-inbox", s.namespace, {"sequence": 7}, spec=spec)
 
 
 REFUSED: dict[str, tuple[str, Callable[[Scene], object]]] = {
