@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cluster.chart.hostile import Scene, package, run, trigger
 from cluster.control_plane import ControlPlane
 from cluster.kubectl import Kubectl
 
@@ -49,3 +50,25 @@ def installed(admin: Kubectl, rendered: list[dict[str, Any]]) -> Kubectl:
 def admin(control_plane: ControlPlane) -> Kubectl:
     """Its administrator."""
     return Kubectl(program=control_plane.kubectl_program, kubeconfig=control_plane.kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def scene(installed: Kubectl, package_namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    admin, namespace = installed, package_namespace
+    for name in ("alpha", "alpha-b"):
+        admin.create(package(name, namespace))
+        admin.create(trigger(f"{name}-inbox", name, namespace))
+        admin.create(run(f"{name}-1", name, namespace))
+    admin("create", "secret", "generic", "password", "-n", namespace, "--from-literal=word=hidden")
+    admin("create", "serviceaccount", "own-of-both", "-n", namespace)
+    admin("create", "serviceaccount", "applier", "-n", "default")
+    for role, account in (
+        ("poller", f"{namespace}:own-of-both"),
+        ("run", f"{namespace}:own-of-both"),
+        ("poller", "default:applier"),
+    ):
+        binding = f"{account.replace(':', '-')}-{role}"
+        roles = (f"--clusterrole=cloacina-{role}", f"--serviceaccount={account}")
+        admin("create", "rolebinding", binding, "-n", namespace, *roles)
+    anonymous = admin.anonymous(tmp_path_factory.mktemp("kubeconfig"))
+    return Scene(admin=admin, anonymous=anonymous, namespace=namespace)

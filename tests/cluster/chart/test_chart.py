@@ -120,7 +120,7 @@ def test_the_policies_hold_where_the_operator_works(render: Render, values: dict
     (about_operator,) = (d for d in bindings if d["metadata"]["name"].endswith("-operator-writes"))
     assert "matchResources" not in about_operator["spec"], "it holds everywhere, for this release's operator alone"
     bindings.remove(about_operator)
-    assert len(bindings) == 3
+    assert len(bindings) == 4
     for binding in bindings:
         assert binding["spec"].get("matchResources", {}).get("namespaceSelector") == wanted
 
