@@ -161,12 +161,12 @@ def _fetched(asked: Namespace, limits: Limits) -> FetchReport:
     examined = examine(answer.data, limits)
     if examined.manifest is not None:
         found["version"] = examined.manifest.version
+        fault = python_fault(examined.manifest.python.requires_python) if asked.this_python else None
+        if fault is not None:  # before what its code says: this Python may not even read that
+            return refused("PythonUnsupported", fault, **found)
     if examined.manifest is None or examined.refused_at is not None:
         reason = _REASONS[examined.refused_at or Step.ARCHIVE]
         return refused(reason, "\n".join(examined.faults), **found)
-    fault = python_fault(examined.manifest.python.requires_python) if asked.this_python else None
-    if fault is not None:
-        return refused("PythonUnsupported", fault, **found)
     try:
         found["published"] = _keep(answer.data, digest, examined, asked)
     except StoreError as error:

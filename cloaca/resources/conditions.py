@@ -215,6 +215,7 @@ class PackageCondition:
             _P.SOURCE_UNAVAILABLE,
             _P.SOURCE_UNSUPPORTED,
             _P.SUSPENDED,
+            *OF_PODS,
         ),
     )
     VERIFIED = ConditionType(

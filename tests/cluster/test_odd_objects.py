@@ -103,7 +103,7 @@ async def neighbours(
     release = Release.render(helm, control_plane, name, f"packageNamespaces={{{name},{other}}}")
     release.install()
     api = Api(find_server(parse_url(f"kubernetes://{control_plane.kubeconfig}"), {}))
-    store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}&archives={name}")
+    store = await open_store(f"kubernetes://{control_plane.kubeconfig}?namespace={name}")
     cluster = Cluster(control_plane, name, api, store, tmp_path, release)
     playing = asyncio.ensure_future(cluster.kubelet.play())
     yield cluster, Hostile(api, other), other

@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl, unquote
 
 from cloaca.authoring.value import Value
 from cloaca.errors import StoreUnavailable
-from cloaca.home import user_home
 from cloaca.resources.ref import DEFAULT_NAMESPACE
 
 SCHEME = "kubernetes:"
@@ -73,6 +72,8 @@ def find_server(wanted: KubernetesUrl, environment: Mapping[str, str], pod: Path
     in_pod = (pod / "token").exists() and "KUBERNETES_SERVICE_HOST" in environment
     if not named and wanted.context is None and in_pod:
         return _of_pod(environment, pod)
+    from cloaca.home import user_home  # a pod has its account, and does not need it
+
     home = user_home(environment)
     if not named and home is None:
         raise StoreUnavailable(

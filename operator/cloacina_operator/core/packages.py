@@ -203,9 +203,14 @@ class _Steps:
         if trouble is not None and active is not None and active == self._observed.package.spec.digest:
             self._source_unavailable(trouble)
         elif fetch is None:
+            hindrance = self._observed.inspection or Hindrance(
+                reason=PackageReason.FETCHING, message="getting the archive"
+            )
             if self._active is None:
-                self._set(PackageCondition.FETCHED, None, PackageReason.FETCHING, "getting the archive")
-            self._progress(PackageReason.FETCHING, "getting the archive")
+                self._set(PackageCondition.FETCHED, None, hindrance.reason, hindrance.message)
+            self._progress(hindrance.reason, hindrance.message)
+            if self._observed.inspection is not None and self._active is None:
+                self._set(PackageCondition.READY, False, hindrance.reason, hindrance.message)
             self._actions.append(Fetch())
         elif isinstance(fetch, FetchFailed):
             self._fetch_failed(fetch)

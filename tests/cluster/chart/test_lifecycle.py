@@ -94,13 +94,14 @@ def test_an_upgrade_brings_new_fields_and_the_end_leaves_what_runs(
     release: Helm, admin: Kubectl, namespace: str, tmp_path: Path
 ) -> None:
     crd = "cloacinapackages.cloacina.io"
-    release("install", str(of_an_older_version(tmp_path)), "--take-ownership")
+    where = ["--set", f"packageNamespaces={{{namespace}}}"]
+    release("install", str(of_an_older_version(tmp_path)), "--take-ownership", *where)
     assert NEW_FIELD not in field(admin.get("crd", crd))
     a_run_under_way(admin, namespace)
     before = what_runs(admin, namespace)
     assert len(before) == 3
 
-    release("upgrade", str(CHART), "--set", "operator.replicas=2")
+    release("upgrade", str(CHART), "--set", "operator.replicas=2", *where)
 
     assert NEW_FIELD in field(admin.get("crd", crd))
     assert what_runs(admin, namespace) == before
@@ -118,6 +119,6 @@ def test_an_upgrade_brings_new_fields_and_the_end_leaves_what_runs(
         with pytest.raises(Refused, match="NotFound"):
             admin.get(*gone)
 
-    release("install", str(CHART))  # again, over what it left
+    release("install", str(CHART), *where)  # again, over what it left
     assert what_runs(admin, namespace) == before
     release("uninstall")

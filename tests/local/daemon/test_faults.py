@@ -168,7 +168,9 @@ async def test_a_read_only_home_is_a_clear_error(daemon: Daemon, tmp_path: Path)
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a file system read-only")
     daemon.home.root.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(daemon.home.root)], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro,mode=0700", "tmpfs", str(daemon.home.root)], check=False
+    )
     if mounted.returncode:
         pytest.skip("this machine lets nobody mount")
     try:
@@ -187,7 +189,9 @@ async def test_a_full_disk_is_said_clearly_and_work_goes_on_when_there_is_room(d
     if os.geteuid() != 0:
         pytest.skip("needs root to mount a small file system")
     daemon.home.root.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(daemon.home.root)], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "tmpfs", str(daemon.home.root)], check=False
+    )
     if mounted.returncode:
         pytest.skip("this machine lets nobody mount")
     incoming = tmp_path / "incoming"

@@ -10,6 +10,7 @@ from cloacina_operator.core.packages import (
     Accepted,
     Fetched,
     FetchFailed,
+    Hindrance,
     ObservedPackage,
     PollerState,
     Refused,
@@ -19,7 +20,7 @@ from cloacina_operator.core.plan import AwaitNews, Inspect
 from cloacina_operator.core.retention import already_fetched, kept_archives
 
 from cloaca.resources import CloacinaPackage, ObjectMeta, PackageSpec
-from cloaca.resources.conditions import PackageReason, find
+from cloaca.resources.conditions import PackageReason, PodReason, find
 from cloaca.resources.package import ActivePackage, HistoryEntry, PackageSource
 
 NOW = datetime(2026, 3, 28, 9, 0, tzinfo=timezone.utc)
@@ -140,3 +141,21 @@ def test_the_active_archive_the_candidate_and_the_last_three_are_kept() -> None:
         "candidate", "pinned", digests[0], digests[1], digests[3], digests[4],
     }  # fmt: skip
     assert kept_archives(package(), None, []) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("of", "ready"),
+    [
+        pytest.param(package(), ("False", "Unschedulable"), id="nothing is active"),
+        pytest.param(settled(package()), ("True", "Ready"), id="an archive is active"),
+    ],
+)
+def test_what_keeps_the_pod_that_fetches_from_starting_is_said(of: CloacinaPackage, ready: tuple[str, str]) -> None:
+    hindrance = Hindrance(reason=PodReason.UNSCHEDULABLE, message="no node takes it")
+    decided = plan(
+        ObservedPackage(
+            package=of, fetch=None, verdict=None, polled=frozenset(), poller=None, inspection=hindrance, now=NOW
+        )
+    )
+    said = told(decided)
+    assert (said["Ready"], said["Reconciling"]) == (ready, ("True", "Unschedulable"))
