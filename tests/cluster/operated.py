@@ -117,8 +117,7 @@ class Cluster:
         made = await self.store.create(
             CloacinaPackage(metadata=ObjectMeta(name="demo", namespace=self.namespace), spec=PackageSpec(source=source))
         )
-        for part in package_parts("demo", made.metadata.uid, self.namespace, data):
-            await self.api.request("POST", f"/api/v1/namespaces/{self.namespace}/configmaps", body=part)
+        await self.publish(made, data)
         entries = tuple(TriggerEntry(name=name, workflow="demo", poll_interval="200ms") for name in triggers)
         return await self.store.write_status(
             made.with_status(
@@ -128,6 +127,12 @@ class Cluster:
                 triggers=entries,
             )
         )
+
+    async def publish(self, package: CloacinaPackage, data: bytes) -> None:
+        """Have the archive beside the package, as its inspection would."""
+        namespace = package.metadata.namespace
+        for part in package_parts(package.name, package.metadata.uid, namespace, data):
+            await self.api.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=part)
 
     async def sourced(self, **spec: Any) -> CloacinaPackage:
         """A package of that spec, once its archive was accepted."""

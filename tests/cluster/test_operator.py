@@ -21,7 +21,7 @@ from cluster.operated import PATIENCE, Cluster
 from cluster.proxy import proxied
 from cluster.release import Release
 from figures import figures, page
-from servers import free_port, own_certificate
+from servers import Certificate, free_port, own_certificate
 
 from cloaca.packages.archive import digest_of
 from cloaca.resources import CloacinaPackage, ObjectMeta, RunPhase, Trigger, WorkflowRun
@@ -181,7 +181,6 @@ async def test_a_deployment_waits_until_its_archive_is_active_or_refused(cluster
 
 async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster, tmp_path: Path) -> None:
     certificate = own_certificate(tmp_path)
-    trusted = {"name": "SSL_CERT_FILE", "value": str(certificate.path)}
     asked: list[str | None] = []
 
     async def private(request: web.Request) -> web.Response:
@@ -203,13 +202,19 @@ async def test_an_archive_comes_with_credentials_of_a_secret(cluster: Cluster, t
         package = await cluster.sourced(
             source=PackageSource(url=f"https://127.0.0.1:{port}/demo.cloacina"),
             secret_ref=SecretReference(name="registry"),
-            pod_template={"spec": {"initContainers": [{"name": "fetch", "env": [trusted]}]}},
+            pod_template=trusting(certificate),
         )
 
         assert package.status.active is not None
         assert set(asked) == {"Bearer open-sesame"}
     finally:
         await runner.cleanup()
+
+
+def trusting(certificate: Certificate) -> dict[str, Any]:
+    """A podTemplate with which the container that fetches trusts ``certificate``."""
+    trusted = {"name": "SSL_CERT_FILE", "value": str(certificate.path)}
+    return {"spec": {"initContainers": [{"name": "fetch", "env": [trusted]}]}}
 
 
 class Served:
@@ -227,21 +232,24 @@ class Served:
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[tuple[Served, str]]:
-    """A source, and its URL."""
-    source, app = Served(), web.Application()
+async def served(tmp_path: Path) -> AsyncIterator[tuple[Served, dict[str, Any]]]:
+    """A source, and the fields of a spec that has it."""
+    source, app, certificate = Served(), web.Application(), own_certificate(tmp_path)
     app.router.add_get("/demo.cloacina", source.answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield source, f"http://127.0.0.1:{runner.addresses[0][1]}/demo.cloacina"
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate.served).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}/demo.cloacina"
+    yield source, {"source": PackageSource(url=url), "pod_template": trusting(certificate)}
     await runner.cleanup()
 
 
-async def test_after_a_restart_nothing_is_fetched_again(cluster: Cluster, served: tuple[Served, str]) -> None:
-    source, url = served
+async def test_after_a_restart_nothing_is_fetched_again(
+    cluster: Cluster, served: tuple[Served, dict[str, Any]]
+) -> None:
+    source, spec = served
     cluster.start("one")
-    package = await cluster.sourced(source=PackageSource(url=url))
+    package = await cluster.sourced(**spec)
     await cluster.submit("demo-1", package)
     await cluster.ended(1)
     cluster.kill("one")
@@ -256,11 +264,11 @@ async def test_after_a_restart_nothing_is_fetched_again(cluster: Cluster, served
 
 
 async def test_news_of_a_source_come_from_the_pod_that_waits_for_them(
-    cluster: Cluster, served: tuple[Served, str]
+    cluster: Cluster, served: tuple[Served, dict[str, Any]]
 ) -> None:
-    source, url = served
+    source, spec = served
     cluster.start("one")
-    await cluster.sourced(source=PackageSource(url=url), interval="10s")
+    await cluster.sourced(**spec, interval="10s")
 
     async def waits() -> Any:
         return source.asked[304] >= 1
@@ -314,6 +322,7 @@ async def test_one_operator_looks_after_several_namespaces_and_after_no_other(cl
             source = PackageSource(url="https://127.0.0.1:1/demo.cloacina")
             metadata = ObjectMeta(name="demo", namespace=namespace)
             made = await cluster.store.create(CloacinaPackage(metadata=metadata, spec=PackageSpec(source=source)))
+            await cluster.publish(made, archive(WORKFLOW, triggers=[]))
             await cluster.store.write_status(made.with_status(**dict(package.status)))
             await cluster.store.create(WorkflowRun(metadata=ObjectMeta(name="there", namespace=namespace), spec=spec))
         await cluster.submit("here", package)
