@@ -19,6 +19,7 @@ from cloaca.store.kubernetes.archives import part_count, source_part
 from cloacina_operator.core.manifests import (
     ARCHIVE_PATH,
     ARCHIVE_VOLUME,
+    FETCH_CONTAINER,
     SCRATCH_PATH,
     SCRATCH_VOLUME,
     Component,
@@ -31,8 +32,6 @@ from cloacina_operator.core.manifests import (
 )
 from cloacina_operator.core.merge import merged
 
-FETCH_CONTAINER = "fetch"
-"""The container of an inspection that gets the archive; a podTemplate may add to it among its initContainers."""
 TOKEN_VOLUME = "cloacina-token"  # noqa: S105  # a name
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105  # where every client looks
 SOURCE_VOLUME = "cloacina-source"

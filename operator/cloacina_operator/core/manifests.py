@@ -33,6 +33,8 @@ Manifest = dict[str, Any]
 
 ARCHIVE_VOLUME = "cloacina-archive"
 ARCHIVE_PATH = "/cloacina/archive"
+FETCH_CONTAINER = "fetch"
+"""The container of an inspection that gets the archive; a podTemplate may add to it among its initContainers."""
 SCRATCH_VOLUME = "cloacina-tmp"
 SCRATCH_PATH = "/tmp"  # noqa: S108  # the one writable folder of a pod that is this package's alone
 BACKSTOP = 60
@@ -277,7 +279,23 @@ def pod_of(
             "volumes": [{"name": ARCHIVE_VOLUME, **(archive or _mounted(package, digest, parts))}],
         },
     }
-    return merged(merged(ours, _without_account(package.spec.pod_template or {})), always)
+    template = _without_account(package.spec.pod_template or {})
+    if archive is None:
+        template = _without_fetch(template)
+    return merged(merged(ours, template), always)
+
+
+def _without_fetch(template: Manifest) -> Manifest:
+    """``template`` less what it says of the container that fetches, which only an inspection has."""
+    spec = template.get("spec")
+    if not isinstance(spec, dict) or not isinstance(spec.get("initContainers"), list):
+        return template
+    others = [one for one in spec["initContainers"] if not _is_fetch(one)]
+    return {**template, "spec": {**spec, "initContainers": others}}
+
+
+def _is_fetch(container: Any) -> bool:
+    return isinstance(container, dict) and container.get("name") == FETCH_CONTAINER
 
 
 def _mounted(package: CloacinaPackage, digest: str, parts: int) -> Manifest:

@@ -13,7 +13,7 @@ from cloaca.processes.exits import INTERRUPTED, LOST
 from cloaca.resources.conditions import PodReason
 from cloaca.resources.names import ATTEMPT_ANNOTATION, MAIN_CONTAINER
 from cloaca.resources.ref import moment_of
-from cloacina_operator.core.inspections import FETCH_CONTAINER
+from cloacina_operator.core.manifests import FETCH_CONTAINER
 from cloacina_operator.core.packages import Hindrance
 from cloacina_operator.core.runs import Execution
 

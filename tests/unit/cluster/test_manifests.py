@@ -324,3 +324,11 @@ def test_a_source_in_config_maps_is_a_volume_whose_parts_may_be_missing() -> Non
     arguments = pod["initContainers"][0]["args"]
     assert f"--known={DIGEST}" in arguments
     assert "--url" not in " ".join(arguments)
+
+
+def test_what_a_template_says_of_the_container_that_fetches_is_for_inspections_only() -> None:
+    """Kubernetes refuses an init container without an image: no run of such a package could start."""
+    template = {"spec": {"initContainers": [{"name": "fetch", "env": [{"name": "A", "value": "b"}]}, {"name": "mine"}]}}
+    of = package(pod_template=template)
+    pods = [poller_deployment(of, DIGEST, 1, SETTINGS)["spec"]["template"]["spec"]]
+    assert [[one["name"] for one in pod["initContainers"]] for pod in pods] == [["mine"]]
