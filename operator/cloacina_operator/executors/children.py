@@ -66,6 +66,7 @@ class _Running:
     task: asyncio.Task[None] | None = None
     child: Child | None = None  # None: its zygote is being started
     stopping: bool = False
+    finished: bool = False  # the run is; its process may still be about to end
 
 
 class Children:
@@ -350,6 +351,7 @@ class Children:
         try:
             zygote = await self._zygote(package, digest)
             root = await self._unpacked(digest)
+            await self._ended_before(run)
             job = {
                 "store": self._store_url,
                 "namespace": run.metadata.namespace,
@@ -371,6 +373,19 @@ class Children:
         self._changed(run.ref)
         await self._sweep()
 
+    async def _ended_before(self, run: WorkflowRun) -> None:
+        """Return once no process of a finished run of the same trigger is left: user code may still clean up there, and
+        exit handlers run, when the run's end is recorded."""
+        by, package = run.spec.trigger_ref, run.spec.package_ref
+        leaving = [
+            other.task
+            for other in self._running.values()
+            if other.finished and other.task is not None and other.execution.ended_at is None
+            if by is not None and (other.run.spec.trigger_ref, other.run.spec.package_ref) == (by, package)
+        ]
+        if leaving:
+            await asyncio.wait(leaving)
+
     async def stop_run(self, run: Ref) -> None:
         running = self._running.get(run)
         if running is None or running.stopping or running.execution.ended_at is not None:
@@ -388,8 +403,10 @@ class Children:
 
     def forget_run(self, run: Ref) -> None:
         running = self._running.get(run)
-        if running is not None and running.execution.ended_at is not None:
-            del self._running[run]
+        if running is not None:
+            running.finished = True
+            if running.execution.ended_at is not None:
+                del self._running[run]
 
     async def remove_run(self, run: Ref) -> None:
         running = self._running.pop(run, None)
