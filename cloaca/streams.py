@@ -11,6 +11,8 @@ import os
 import sys
 from typing import TextIO
 
+from cloaca.packages.process import open_descriptors
+
 NAMES = ("stdin", "stdout", "stderr")
 
 
@@ -30,8 +32,8 @@ def open_standard_streams() -> None:
     Characters that standard output cannot encode are escaped. Writes to standard error that fail are dropped: there is
     nowhere left to report them to, and they must not change the exit code. Call it first of all in a program.
     """
+    open_descriptors()
     for number, name in enumerate(NAMES):
-        _open_descriptor(number)
         stream = getattr(sys, name)
         if stream is None or stream.closed:
             mode = "r" if name == "stdin" else "w"
@@ -51,17 +53,6 @@ def silence(stream: TextIO) -> None:
         os.close(null)
     except (OSError, ValueError):  # it has no descriptor of its own
         return
-
-
-def _open_descriptor(number: int) -> None:
-    try:
-        os.fstat(number)
-    except OSError:
-        null = os.open(os.devnull, os.O_RDWR)
-        if null != number:
-            os.dup2(null, number)
-            os.close(null)
-        os.set_inheritable(number, True)
 
 
 def _best_effort(stream: TextIO) -> TextIO:

@@ -19,12 +19,9 @@ def readable(kind: type[R], texts: Iterable[str | bytes], oddities: Oddities) ->
     """The objects of ``texts``, without those that this version cannot read, which are added to ``oddities``."""
     for text in texts:
         try:
-            obj = from_json(kind, text)
-        except Unreadable as error:
-            oddities.note(unreadable(kind, text, error))
+            obj = read(kind, text, oddities)
+        except Unreadable:
             continue
-        if oddities:
-            oddities.well(obj.ref, Stage.READ)
         yield obj
 
 
